@@ -1,0 +1,1 @@
+"""The command line. Of `swarmd` it knows model, wire, transport and errors."""

@@ -1,0 +1,1 @@
+"""The manager: raft driver, leadership, dispatcher, control API, CA server. Its loops live in one nursery a reign."""

@@ -1,0 +1,191 @@
+"""Objects: what the swarm stores. Specs belong to users; everything else here is written by the system.
+
+`meta.version` is the Raft index of the entry that wrote the object, set when the entry is applied.
+Instants are epoch seconds (`*_at`).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from swarmd.model.specs import ClusterSpec, NodeSpec, ServiceSpec, TaskSpec
+from swarmd.model.states import NodeState, Role, TaskState
+
+
+class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """When an object was written, and by which log entry."""
+
+    version: int = 0
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+
+class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """`architecture` as in `uname -m`, `os` in lower case."""
+
+    architecture: str = ""
+    os: str = ""
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """What a node has."""
+
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+
+
+class NodeDescription(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """What a node says of itself at each registration."""
+
+    hostname: str = ""
+    platform: Platform = Platform()
+    resources: Resources = Resources()
+    engine_version: str = ""
+    engine_labels: dict[str, str] = {}
+    features: tuple[str, ...] = ()
+    """Names of the features the node's software has (foundations: Version skew)."""
+    engine_error: str = ""
+    """Why the executor takes no tasks, if it does not."""
+
+
+class NodeStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """What the dispatcher knows of a node. `confirmed` is false between a leader change and its next session:
+    it keeps its state, but nothing new is placed on it."""
+
+    state: NodeState = NodeState.UNKNOWN
+    message: str = ""
+    addr: str = ""
+    confirmed: bool = False
+
+
+class IssuanceState(IntEnum):
+    """Where a node's certificate request stands (SwarmKit `api/types.proto`)."""
+
+    UNKNOWN = 0
+    RENEW = 1
+    PENDING = 2
+    ISSUED = 3
+    FAILED = 4
+    ROTATE = 5
+
+
+class NodeCertificate(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """A node's request and the certificate made for it (PEM)."""
+
+    role: Role = Role.WORKER
+    csr: bytes = b""
+    state: IssuanceState = IssuanceState.UNKNOWN
+    error: str = ""
+    certificate: bytes = b""
+    expires_at: float = 0.0
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A machine. `spec.desired_role` is what the operator wants, `role` what the CA certifies now."""
+
+    id: str
+    meta: Meta = Meta()
+    spec: NodeSpec = NodeSpec()
+    role: Role = Role.WORKER
+    description: NodeDescription = NodeDescription()
+    status: NodeStatus = NodeStatus()
+    certificate: NodeCertificate = NodeCertificate()
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A service. `spec_version` changes with the spec alone, so `--version` conflicts with no status traffic."""
+
+    id: str
+    meta: Meta = Meta()
+    spec: ServiceSpec
+    spec_version: int = 0
+    previous_spec: ServiceSpec | None = None
+    previous_spec_version: int = 0
+
+
+class ContainerStatus(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """What runs a task on its node."""
+
+    container_id: str = ""
+    pid: int = 0
+    exit_code: int | None = None
+
+
+class TaskStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """What was last observed of a task. `state` never decreases."""
+
+    state: TaskState = TaskState.NEW
+    at: float = 0.0
+    message: str = ""
+    err: str = ""
+    container: ContainerStatus | None = None
+    applied_by: str = ""
+    applied_at: float = 0.0
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """One attempt to run a service's template in one slot on one node. It runs at most once."""
+
+    id: str
+    meta: Meta = Meta()
+    service_id: str = ""
+    service_name: str = ""
+    slot: int = 0
+    node_id: str = ""
+    spec: TaskSpec
+    spec_version: int = 0
+    labels: dict[str, str] = {}
+    """The service's labels when the task was made."""
+    status: TaskStatus = TaskStatus()
+    desired_state: TaskState = TaskState.RUNNING
+
+    @property
+    def name(self) -> str:
+        """`service.slot.id` (SwarmKit `api/naming`)."""
+        return f"{self.service_name}.{self.slot or self.node_id}.{self.id}"
+
+
+class JoinTokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """The two tokens that let a node in. Whoever holds the control socket may read them."""
+
+    worker: str = ""
+    manager: str = ""
+
+
+class RootCA(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """The swarm's certificate authority (PEM). The key lives here and nowhere on disk in clear."""
+
+    certificate: bytes = b""
+    key: bytes = b""
+    digest: str = ""
+    join_tokens: JoinTokens = JoinTokens()
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """The swarm itself: one object, whose id is the O of every certificate."""
+
+    id: str
+    meta: Meta = Meta()
+    spec: ClusterSpec = ClusterSpec()
+    root_ca: RootCA = RootCA()
+    feature_level: tuple[str, ...] = ()
+    """Features that every manager has announced, so replicated data may use them."""
+
+
+class RemovedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A node that was removed and is refused on every door until its last certificate is long expired."""
+
+    id: str
+    meta: Meta = Meta()
+    expires_at: float = 0.0
+
+
+StoredObject = Node | Service | Task | Cluster | RemovedNode

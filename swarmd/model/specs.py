@@ -1,0 +1,169 @@
+"""Specs: what users ask for. Field names and defaults are stored and are for ever.
+
+Every struct is strict: an unknown field is an error with its path, in requests, entries and snapshots alike.
+Durations are seconds (`*_s`). A new field is only used once every manager has announced the feature.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+from swarmd.model.states import Availability, Membership, Role
+
+DEFAULT_STOP_GRACE_S: Final = 10.0
+DEFAULT_RESTART_DELAY_S: Final = 5.0
+DEFAULT_HEARTBEAT_PERIOD_S: Final = 5.0
+DEFAULT_TASK_HISTORY: Final = 5
+DEFAULT_CERTIFICATE_EXPIRY_S: Final = 90 * 24 * 3600.0
+
+
+class ContainerSpec(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """What a task runs. The process executor runs `command + args` and ignores an image that is no directory."""
+
+    image: str
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    """`NAME=value` each."""
+    dir: str = ""
+    user: str = ""
+    hostname: str = ""
+    labels: dict[str, str] = {}
+    stop_signal: str = ""
+    """`SIGTERM` and the like; empty means SIGTERM."""
+    stop_grace_period_s: float = DEFAULT_STOP_GRACE_S
+
+
+class RestartCondition(IntEnum):
+    """When a stopped task is replaced."""
+
+    NONE = 0
+    ON_FAILURE = 1
+    ANY = 2
+
+
+class RestartPolicy(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """When and how soon a stopped task is replaced. `max_attempts` 0 means no limit."""
+
+    condition: RestartCondition = RestartCondition.ANY
+    delay_s: float = DEFAULT_RESTART_DELAY_S
+    max_attempts: int = 0
+    window_s: float = 0.0
+
+
+class ResourceLimits(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """An amount of CPU (10^-9 cores) and memory (bytes); 0 means none stated."""
+
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+
+
+class ResourceRequirements(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """What a task may use at most and what the scheduler sets aside for it."""
+
+    limits: ResourceLimits = ResourceLimits()
+    reservations: ResourceLimits = ResourceLimits()
+
+
+class Placement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """Where a task may go. Constraints are refused until the scheduler evaluates them."""
+
+    constraints: tuple[str, ...] = ()
+    max_replicas: int = 0
+
+
+class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """The template of a service's tasks, copied into each task."""
+
+    container: ContainerSpec
+    resources: ResourceRequirements = ResourceRequirements()
+    restart: RestartPolicy = RestartPolicy()
+    placement: Placement = Placement()
+    force_update: int = 0
+
+
+class Replicated(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    gc=False,
+    tag_field="kind",
+    tag="replicated",
+):
+    """Keep `replicas` tasks running, in slots 1, 2, 3 ..."""
+
+    replicas: int = 1
+
+
+class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """What a service should be. `mode` becomes a union as further modes arrive."""
+
+    name: str
+    labels: dict[str, str] = {}
+    task: TaskSpec
+    mode: Replicated = Replicated()
+
+
+class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """What the operator wants of a node."""
+
+    name: str = ""
+    labels: dict[str, str] = {}
+    desired_role: Role = Role.WORKER
+    membership: Membership = Membership.ACCEPTED
+    availability: Availability = Availability.ACTIVE
+
+
+class OrchestrationConfig(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """How many finished tasks a slot keeps; negative keeps all."""
+
+    task_history_retention_limit: int = DEFAULT_TASK_HISTORY
+
+
+class DispatcherConfig(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """How often agents beat. A node is DOWN after three missed beats."""
+
+    heartbeat_period_s: float = DEFAULT_HEARTBEAT_PERIOD_S
+
+
+class CAConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """How long node certificates live."""
+
+    node_cert_expiry_s: float = DEFAULT_CERTIFICATE_EXPIRY_S
+
+
+class RaftConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """Raft settings that belong to the swarm; ticks are 100 ms."""
+
+    heartbeat_tick: int = 1
+    election_tick: int = 10
+    snapshot_interval: int = 10_000
+    log_entries_for_slow_followers: int = 500
+
+
+class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """The swarm's settings. Its name stays `default`."""
+
+    name: str = "default"
+    labels: dict[str, str] = {}
+    orchestration: OrchestrationConfig = OrchestrationConfig()
+    dispatcher: DispatcherConfig = DispatcherConfig()
+    ca: CAConfig = CAConfig()
+    raft: RaftConfig = RaftConfig()

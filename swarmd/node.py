@@ -1,0 +1,1 @@
+"""One node's life: identity, promotion, demotion; nests manager and agent. Alone names every class."""

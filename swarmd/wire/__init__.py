@@ -1,0 +1,1 @@
+"""What nodes say: messages, the method table, the codec, frames. Must not know sockets, or who leads."""

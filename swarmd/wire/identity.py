@@ -1,0 +1,47 @@
+"""Who speaks. Made by `transport` from a verified certificate or the control socket, never from a message."""
+
+from __future__ import annotations
+
+import msgspec
+
+from swarmd.model import Role
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a verified certificate says: CN, OU, O."""
+
+    node_id: str
+    role: Role
+    swarm_id: str
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The origin of a call.
+
+    `identity` is None for a peer without a certificate. `is_local` marks the control socket, whose caller acts as
+    this manager and is an administrator. `forwarder` is the manager that passed the call on, if one did.
+    """
+
+    identity: Identity | None = None
+    is_local: bool = False
+    address: str = ""
+    forwarder: Identity | None = None
+    uid: int | None = None
+    """Control socket only: the peer's user id."""
+
+    @property
+    def actor(self) -> str:
+        """Who is written as the author of a change."""
+        if self.identity is None:
+            return "anonymous"
+        return f"operator@{self.identity.node_id}" if self.is_local else f"node:{self.identity.node_id}"
+
+
+class ForwardedCaller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The caller as a follower saw it, in the `forwarded` header. Believed only from a manager of this swarm."""
+
+    node_id: str = ""
+    role: Role = Role.WORKER
+    swarm_id: str = ""
+    is_local: bool = False
+    address: str = ""

@@ -1,0 +1,1 @@
+"""Shared fixtures. Tests are deterministic and never really sleep."""
