@@ -1,20 +1,311 @@
-"""The validity of specs: each function returns nothing or raises `Invalid` naming the field, the reason, a hint."""
+"""The validity of specs: each function returns nothing or raises `Invalid` naming the field, the reason, a hint.
+
+Lengths are judged before any pattern sees a text, and every pattern is matched in linear time, so that a hostile spec
+costs no more than its size. Sources: reference api-and-cli 1.2 and 1.5, SwarmKit `manager/controlapi/service.go`.
+"""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
 from swarmd.errors import Invalid
-from swarmd.model.specs import ClusterSpec, NodeSpec, ServiceSpec
+from swarmd.model.image import image_problem
+from swarmd.model.quote import quote
+from swarmd.model.specs import (
+    ClusterSpec,
+    ContainerSpec,
+    NodeSpec,
+    Placement,
+    RaftConfig,
+    ResourceLimits,
+    ResourceRequirements,
+    RestartPolicy,
+    ServiceSpec,
+)
+
+SPEC_BYTES_MAX: Final = 1 << 20
+NAME_CHARACTERS_MAX: Final = 63
+NODE_NAME_CHARACTERS_MAX: Final = 255
+REPLICAS_MAX: Final = 1_000_000
+LABELS_MAX: Final = 1_000
+LABEL_KEY_BYTES_MAX: Final = 256
+LABEL_VALUE_BYTES_MAX: Final = 64 << 10
+STRINGS_MAX: Final = 4_096
+"""Items of `command`, `args` and `env`, each."""
+STRING_BYTES_MAX: Final = 128 << 10
+"""One argument or variable: Linux's MAX_ARG_STRLEN."""
+ENV_NAME_CHARACTERS_MAX: Final = 256
+HOSTNAME_CHARACTERS_MAX: Final = 64
+USER_CHARACTERS_MAX: Final = 256
+DIR_BYTES_MAX: Final = 4_096
+NANO_CPUS_MIN: Final = 1_000_000
+MEMORY_BYTES_MIN: Final = 4 << 20
+INTEGER_MAX: Final = (1 << 63) - 1
+DURATION_S_MAX: Final = 10 * 365 * 24 * 3600.0
+HEARTBEAT_PERIOD_S_MIN: Final = 1.0
+HEARTBEAT_PERIOD_S_MAX: Final = 300.0
+TICKS_MAX: Final = 600
+SNAPSHOT_INTERVAL_MIN: Final = 100
+CERTIFICATE_EXPIRY_S_MIN: Final = 3600.0
+
+_SIGNALS = """
+    ABRT ALRM BUS CHLD CONT FPE HUP ILL INT IO KILL PIPE PROF PWR QUIT RTMAX RTMIN SEGV STKFLT STOP SYS TERM TRAP TSTP
+    TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ
+"""
+STOP_SIGNALS: Final = frozenset(f"SIG{name}" for name in _SIGNALS.split())
+"""Linux's signals, as `signal.Signals` names them."""
+
+_NAME = re.compile(r"[A-Za-z0-9]+(?:[-_]+[A-Za-z0-9]+)*")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_HOST_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
+_USER = re.compile(r"[A-Za-z0-9_.-]+\$?(?::[A-Za-z0-9_.-]+)?")
 
 
 def validate_service_spec(spec: ServiceSpec) -> None:
     """Raise `Invalid` unless `spec` could run (reference api-and-cli 1.5)."""
-    if not spec.name:
-        raise Invalid("a service needs a name", field="$.name")
+    _check_name(spec.name)
+    _check_labels(spec.labels, "$.labels")
+    _check_integer(spec.mode.replicas, "$.mode.replicas", "replicas", maximum=REPLICAS_MAX)
+    _check_container(spec.task.container, "$.task.container")
+    _check_resources(spec.task.resources, "$.task.resources")
+    _check_restart(spec.task.restart, "$.task.restart")
+    _check_placement(spec.task.placement, "$.task.placement")
+    _check_integer(spec.task.force_update, "$.task.force_update", "the force counter")
+    _check_size(spec)
 
 
 def validate_node_spec(spec: NodeSpec) -> None:
     """Raise `Invalid` unless `spec` can be stored."""
+    if len(spec.name) > NODE_NAME_CHARACTERS_MAX:
+        raise Invalid(f"a node's name has at most {NODE_NAME_CHARACTERS_MAX} characters", field="$.name")
+    if not spec.name.isprintable():
+        raise Invalid("a node's name holds no control characters", field="$.name")
+    _check_text(spec.name, "$.name", NODE_NAME_CHARACTERS_MAX * 4)
+    _check_labels(spec.labels, "$.labels")
+    _check_size(spec)
 
 
 def validate_cluster_spec(spec: ClusterSpec) -> None:
     """Raise `Invalid` unless `spec` can be stored."""
+    if spec.name != "default":
+        raise Invalid(f'the cluster is named "default", not {quote(spec.name)}', field="$.name")
+    _check_labels(spec.labels, "$.labels")
+    limit = spec.orchestration.task_history_retention_limit
+    if abs(limit) > REPLICAS_MAX:
+        raise Invalid(
+            f"the task history limit is at most {REPLICAS_MAX}, not {limit}",
+            field="$.orchestration.task_history_retention_limit",
+            hint="a negative one keeps all",
+        )
+    _check_duration(
+        spec.dispatcher.heartbeat_period_s,
+        "$.dispatcher.heartbeat_period_s",
+        "the heartbeat period",
+        minimum=HEARTBEAT_PERIOD_S_MIN,
+        maximum=HEARTBEAT_PERIOD_S_MAX,
+    )
+    _check_duration(
+        spec.ca.node_cert_expiry_s,
+        "$.ca.node_cert_expiry_s",
+        "the lifetime of certificates",
+        minimum=CERTIFICATE_EXPIRY_S_MIN,
+    )
+    _check_raft(spec.raft, "$.raft")
+    _check_size(spec)
+
+
+# -- parts of a service ----------------------------------------------------------------------------------------------
+def _check_name(name: str) -> None:
+    if not name:
+        raise Invalid("a service needs a name", field="$.name")
+    if len(name) > NAME_CHARACTERS_MAX:
+        raise Invalid(f"a service's name has at most {NAME_CHARACTERS_MAX} characters, not {len(name)}", field="$.name")
+    if _NAME.fullmatch(name) is None:
+        raise Invalid(
+            f"{quote(name)} is not a legal service name",
+            field="$.name",
+            hint="letters and digits, joined by - or _; no dots",
+        )
+
+
+def _check_container(spec: ContainerSpec, path: str) -> None:
+    problem = image_problem(spec.image)
+    if problem is not None:
+        raise Invalid(
+            f"invalid image: {problem}",
+            field=f"{path}.image",
+            hint="a reference like registry.example:5000/team/app:1.2, or an absolute directory",
+        )
+    _check_strings(spec.command, f"{path}.command")
+    _check_strings(spec.args, f"{path}.args")
+    _check_strings(spec.env, f"{path}.env")
+    for position, entry in enumerate(spec.env):
+        _check_env(entry, f"{path}.env[{position}]")
+    _check_dir(spec.dir, f"{path}.dir")
+    _check_user(spec.user, f"{path}.user")
+    _check_hostname(spec.hostname, f"{path}.hostname")
+    _check_labels(spec.labels, f"{path}.labels")
+    _check_stop_signal(spec.stop_signal, f"{path}.stop_signal")
+    _check_duration(spec.stop_grace_period_s, f"{path}.stop_grace_period_s", "the stop grace period")
+
+
+def _check_env(entry: str, path: str) -> None:
+    name, equals, _ = entry.partition("=")
+    if not equals:
+        raise Invalid(f"{quote(entry)} is not NAME=value", field=path)
+    if len(name) > ENV_NAME_CHARACTERS_MAX:
+        raise Invalid(f"a variable's name has at most {ENV_NAME_CHARACTERS_MAX} characters", field=path)
+    if _ENV_NAME.fullmatch(name) is None:
+        raise Invalid(
+            f"{quote(name)} is not a legal variable name",
+            field=path,
+            hint="letters, digits, _ . and -, beginning with a letter or _",
+        )
+
+
+def _check_dir(text: str, path: str) -> None:
+    _check_text(text, path, DIR_BYTES_MAX)
+    if text and not text.startswith("/"):
+        raise Invalid(f"the working directory {quote(text)} is not absolute", field=path)
+
+
+def _check_user(text: str, path: str) -> None:
+    if len(text) > USER_CHARACTERS_MAX:
+        raise Invalid(f"a user has at most {USER_CHARACTERS_MAX} characters", field=path)
+    if text and _USER.fullmatch(text) is None:
+        raise Invalid(
+            f"{quote(text)} is not a legal user", field=path, hint="NAME or UID, with :GROUP or :GID if wanted"
+        )
+
+
+def _check_hostname(text: str, path: str) -> None:
+    if len(text) > HOSTNAME_CHARACTERS_MAX:
+        raise Invalid(f"a hostname has at most {HOSTNAME_CHARACTERS_MAX} characters", field=path)
+    if text and not all(_HOST_LABEL.fullmatch(label) for label in text.split(".")):
+        raise Invalid(
+            f"{quote(text)} is not a legal hostname", field=path, hint="letters, digits and -, in parts joined by ."
+        )
+
+
+def _check_stop_signal(text: str, path: str) -> None:
+    if text and text not in STOP_SIGNALS:
+        raise Invalid(f"unknown signal {quote(text)}", field=path, hint="a name such as SIGTERM, SIGINT or SIGQUIT")
+
+
+def _check_resources(spec: ResourceRequirements, path: str) -> None:
+    _check_amounts(spec.limits, f"{path}.limits")
+    _check_amounts(spec.reservations, f"{path}.reservations")
+    limit, reservation = spec.limits.memory_bytes, spec.reservations.memory_bytes
+    if limit and reservation > limit:
+        raise Invalid(
+            f"the memory reservation ({reservation} bytes) is above the limit ({limit} bytes)",
+            field=f"{path}.reservations.memory_bytes",
+        )
+
+
+def _check_amounts(amounts: ResourceLimits, path: str) -> None:
+    cpus, memory = amounts.nano_cpus, amounts.memory_bytes
+    _check_integer(cpus, f"{path}.nano_cpus", "the amount of CPU")
+    _check_integer(memory, f"{path}.memory_bytes", "the amount of memory")
+    if 0 < cpus < NANO_CPUS_MIN:
+        raise Invalid(
+            f"{cpus} nano-CPUs are too few", field=f"{path}.nano_cpus", hint="at least 0.001 CPU, or 0 for none"
+        )
+    if 0 < memory < MEMORY_BYTES_MIN:
+        raise Invalid(f"{memory} bytes are too few", field=f"{path}.memory_bytes", hint="at least 4 MiB, or 0 for none")
+
+
+def _check_restart(spec: RestartPolicy, path: str) -> None:
+    _check_duration(spec.delay_s, f"{path}.delay_s", "the restart delay")
+    _check_duration(spec.window_s, f"{path}.window_s", "the restart window")
+    _check_integer(spec.max_attempts, f"{path}.max_attempts", "the number of restart attempts")
+
+
+def _check_placement(spec: Placement, path: str) -> None:
+    if spec.constraints:
+        raise Invalid("placement constraints are not evaluated yet", field=f"{path}.constraints", hint="leave them out")
+    if spec.max_replicas:
+        raise Invalid(
+            "a limit of replicas per node is not evaluated yet", field=f"{path}.max_replicas", hint="leave it out"
+        )
+
+
+def _check_raft(spec: RaftConfig, path: str) -> None:
+    if not 1 <= spec.heartbeat_tick <= TICKS_MAX:
+        raise Invalid(
+            f"the heartbeat is 1 to {TICKS_MAX} ticks, not {spec.heartbeat_tick}", field=f"{path}.heartbeat_tick"
+        )
+    if not 3 * spec.heartbeat_tick <= spec.election_tick <= TICKS_MAX:
+        raise Invalid(
+            f"the election timeout is {3 * spec.heartbeat_tick} to {TICKS_MAX} ticks, not {spec.election_tick}",
+            field=f"{path}.election_tick",
+            hint="at least three heartbeats, or one lost heartbeat starts an election",
+        )
+    if not SNAPSHOT_INTERVAL_MIN <= spec.snapshot_interval <= INTEGER_MAX:
+        raise Invalid(
+            f"snapshots are at least {SNAPSHOT_INTERVAL_MIN} entries apart, not {spec.snapshot_interval}",
+            field=f"{path}.snapshot_interval",
+        )
+    _check_integer(
+        spec.log_entries_for_slow_followers, f"{path}.log_entries_for_slow_followers", "the number of entries kept"
+    )
+
+
+# -- what they are made of -------------------------------------------------------------------------------------------
+def _check_labels(labels: Mapping[str, str], path: str) -> None:
+    if len(labels) > LABELS_MAX:
+        raise Invalid(f"there are at most {LABELS_MAX} labels, not {len(labels)}", field=path)
+    for key, value in labels.items():
+        if not key or not key.isprintable() or key != key.strip():
+            raise Invalid(f"{quote(key)} is not a legal label", field=path, hint="a label is KEY=value")
+        _check_text(key, path, LABEL_KEY_BYTES_MAX)
+        _check_text(value, f"{path}[{quote(key)}]", LABEL_VALUE_BYTES_MAX)
+
+
+def _check_strings(strings: tuple[str, ...], path: str) -> None:
+    if len(strings) > STRINGS_MAX:
+        raise Invalid(f"there are at most {STRINGS_MAX}, not {len(strings)}", field=path)
+    for position, text in enumerate(strings):
+        _check_text(text, f"{path}[{position}]", STRING_BYTES_MAX)
+
+
+def _check_text(text: str, path: str, bytes_max: int) -> None:
+    """No NUL (no kernel takes one), valid Unicode (no frame takes anything else), of a bounded size."""
+    if len(text) > bytes_max:
+        raise Invalid(f"longer than {bytes_max} bytes", field=path)
+    if "\0" in text:
+        raise Invalid("a NUL character is not allowed", field=path)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise Invalid("not valid UTF-8", field=path) from None
+    if size > bytes_max:
+        raise Invalid(f"longer than {bytes_max} bytes", field=path)
+
+
+def _check_integer(value: int, path: str, what: str, *, maximum: int = INTEGER_MAX) -> None:
+    if value < 0:
+        raise Invalid(f"{what} cannot be negative: {value}", field=path)
+    if value > maximum:
+        raise Invalid(f"{what} can be at most {maximum}", field=path)
+
+
+def _check_duration(
+    value: float, path: str, what: str, *, minimum: float = 0.0, maximum: float = DURATION_S_MAX
+) -> None:
+    if not math.isfinite(value):
+        raise Invalid(f"{what} is not a number of seconds", field=path)
+    if not minimum <= value <= maximum:
+        raise Invalid(f"{what} is {minimum:g} to {maximum:g} seconds, not {value:g}", field=path)
+
+
+def _check_size(spec: ServiceSpec | NodeSpec | ClusterSpec) -> None:
+    # MessagePack measures within a few per cent of what CBOR will take.
+    size = len(msgspec.msgpack.encode(spec))
+    if size > SPEC_BYTES_MAX:
+        raise Invalid(f"the spec takes {size} bytes; at most {SPEC_BYTES_MAX} are allowed", field="$")

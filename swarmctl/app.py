@@ -1,0 +1,53 @@
+"""The command tree: nouns are imported when called, and what is planned but missing says so."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final
+
+from typer.main import get_command
+
+from swarmctl.invocation import Invocation
+from swarmctl.verbs import Group, group, not_built, verb
+
+NOUNS: Final = {"cluster": "cluster", "node": "node", "service": "service", "svc": "service", "task": "task"}
+"""Noun or alias -> its module in `swarmctl.commands`."""
+PLANNED: Final = frozenset(
+    {"access", "apply", "audit", "backup", "ca", "config", "context", "dashboard", "deploy", "diff", "doctor", "edit"}
+    | {"events", "logs", "network", "plan", "restore", "secret", "stack", "swarm", "top", "volume"}
+)
+
+
+class Nouns(Group):
+    """The root. It knows the names of all nouns and imports the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted({*super().list_commands(ctx), *NOUNS.values()})
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in NOUNS:
+            return get_command(import_module(f"swarmctl.commands.{NOUNS[cmd_name]}").app)
+        if cmd_name in PLANNED:
+            raise not_built(cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
+def root() -> Any:
+    """The whole tree, as the command to run."""
+    app = group("swarmctl", "Talk to a swarm.", Nouns)
+
+    @verb(app, "status")
+    def status(call: Invocation) -> None:
+        """What the daemon behind the socket says of itself."""
+        from swarmctl.commands.status import show_status
+
+        show_status(call)
+
+    @verb(app, "version")
+    def version(call: Invocation) -> None:
+        """The version of this program."""
+        from swarmd import __version__
+
+        call.line(f"swarmctl swarmd {__version__}")
+
+    return get_command(app)

@@ -1,0 +1,36 @@
+"""`cluster ls`, `cluster inspect`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from swarmctl.invocation import Invocation
+from swarmctl.kinds import CLUSTER
+from swarmctl.render.cluster import cluster_list, cluster_summary
+from swarmctl.resolve import find_cluster
+from swarmctl.show import show_list, show_one
+from swarmctl.verbs import group, verb
+from swarmd.wire.control import GetCluster
+from swarmd.wire.methods import CLUSTER_GET
+
+app = group("cluster", "The swarm itself: settings and join tokens.")
+
+
+@verb(app, "ls", "list")
+def ls(call: Invocation) -> None:
+    """List the clusters: there is one."""
+    with call.client() as client:
+        clusters = [client.read(CLUSTER_GET, GetCluster()).cluster]
+    show_list(call, CLUSTER, clusters, lambda wide: cluster_list(clusters))
+
+
+@verb(app, "inspect")
+def inspect(
+    call: Invocation, cluster: Annotated[str, typer.Argument(help="Its name, id or id prefix.")] = "default"
+) -> None:
+    """Show the settings and the join tokens."""
+    with call.client() as client:
+        found = find_cluster(client, cluster)
+    show_one(call, CLUSTER, found, lambda: cluster_summary(found))

@@ -1,0 +1,51 @@
+"""The world outside: clocks, dice, streams and the way to a daemon. Passed in, so that tests have their own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TextIO, TypeVar
+
+from swarmd.wire.frames import Headers
+from swarmd.wire.methods import Method
+
+Req = TypeVar("Req")
+Resp = TypeVar("Resp")
+
+DEFAULT_SOCKET = Path("/var/run/swarmd.sock")
+CONNECT_S_MAX = 5.0
+
+
+class Link(Protocol):
+    """An open connection: `transport.blocking.BlockingConnection`, or a test's."""
+
+    def call(self, method: Method[Req, Resp], request: Req, *, timeout_s: float, headers: Headers) -> Resp:
+        """Raises the server's error, `DeadlineExceeded`, `Unavailable`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def connect(path: Path) -> Link:
+    """The daemon behind a control socket. Raises `Unavailable` with a hint."""
+    from swarmd.transport.blocking import BlockingConnection  # as late as its first use: see DESIGN.md
+
+    return BlockingConnection.connect(path, timeout_s=CONNECT_S_MAX)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What a command may touch."""
+
+    connect: Callable[[Path], Link] = connect
+    variables: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+    err: TextIO = field(default_factory=lambda: sys.stderr)
+    now: Callable[[], float] = time.time  # noqa: TID251 - the edge that injects it
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep  # noqa: TID251 - a command line has no events to wait for
+    random_bytes: Callable[[int], bytes] = os.urandom

@@ -1,0 +1,21 @@
+"""The kinds of object that lists and inspections print."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from swarmctl.render.cluster import cluster_document
+from swarmctl.render.nodes import node_document
+from swarmctl.render.services import service_document
+from swarmctl.render.tasks import task_document
+from swarmctl.resolve import node_name
+from swarmctl.show import Kind
+from swarmd.model import Cluster, Task
+from swarmd.wire.control import NodeView, ServiceView
+
+NODE: Final[Kind[NodeView]] = Kind(lambda view: view.node.id, lambda view: node_name(view.node), node_document)
+SERVICE: Final[Kind[ServiceView]] = Kind(
+    lambda view: view.service.id, lambda view: view.service.spec.name, service_document
+)
+TASK: Final[Kind[Task]] = Kind(lambda task: task.id, lambda task: task.name, task_document)
+CLUSTER: Final[Kind[Cluster]] = Kind(lambda cluster: cluster.id, lambda cluster: cluster.spec.name, cluster_document)

@@ -1,0 +1,93 @@
+"""Nodes: the list and the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from swarmctl.render.layout import SummaryLine, summary, table
+from swarmctl.render.plain import plain
+from swarmctl.render.text import memory
+from swarmctl.resolve import node_name
+from swarmd.model import Role
+from swarmd.wire.control import NodeView
+
+_LEFT_OUT = ("csr", "certificate")
+
+
+def node_document(view: NodeView) -> Any:
+    """A node as plain data, with its part in Raft (null for a worker)."""
+    document = plain(view.node)
+    certificate = document["certificate"]
+    document["certificate"] = {field: certificate[field] for field in certificate if field not in _LEFT_OUT}
+    return document | {"manager": plain(view.manager)}
+
+
+def node_list(views: Sequence[NodeView], *, wide: bool) -> str:
+    """`node ls`."""
+    header = ["ID", "Name", "Membership", "Status", "Availability", "Manager Status"]
+    rows = [_row(view) for view in views]
+    if wide:
+        header += ["Address", "Engine Version", "Node Labels"]
+        rows = [[*row, *_more(view)] for row, view in zip(rows, views, strict=True)]
+    return table(header, rows)
+
+
+def node_summary(view: NodeView) -> str:
+    """`node inspect`, without the tasks."""
+    return summary(_lines(view))
+
+
+def _row(view: NodeView) -> list[str]:
+    node = view.node
+    return [
+        node.id,
+        node_name(node),
+        node.spec.membership.name,
+        node.status.state.name,
+        node.spec.availability.name,
+        _manager_status(view),
+    ]
+
+
+def _more(view: NodeView) -> list[str]:
+    return [view.node.status.addr, view.node.description.engine_version, _labels(view.node.spec.labels)]
+
+
+def _manager_status(view: NodeView) -> str:
+    manager = view.manager
+    if manager is None:
+        return "UNKNOWN" if view.node.spec.desired_role is Role.MANAGER else ""
+    learner = "" if manager.is_voter else " (learner)"
+    return manager.reachability.name + learner + (" *" if manager.is_leader else "")
+
+
+def _lines(view: NodeView) -> Iterator[SummaryLine]:
+    node, manager = view.node, view.manager
+    description, resources = node.description, node.description.resources
+    yield "ID", node.id
+    yield "Name", node.spec.name
+    yield "Hostname", description.hostname
+    yield "Node Labels", _labels(node.spec.labels)
+    yield "Status:", None
+    yield "  State", node.status.state.name
+    yield "  Message", node.status.message or description.engine_error
+    yield "  Availability", node.spec.availability.name
+    yield "  Address", node.status.addr
+    if manager is not None:
+        yield "Manager status:", None
+        yield "  Address", ", ".join(manager.addresses)
+        yield "  Raft status", manager.reachability.name + ("" if manager.is_voter else " (learner)")
+        yield "  Leader", "yes" if manager.is_leader else "no"
+    yield "Platform:", None
+    yield "  Operating System", description.platform.os
+    yield "  Architecture", description.platform.architecture
+    yield "Resources:", None
+    yield "  CPUs", str(resources.nano_cpus // 10**9)
+    yield "  Memory", memory(resources.memory_bytes)
+    yield "Engine Version", description.engine_version
+    yield "Engine Labels", _labels(description.engine_labels)
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={labels[key]}" for key in sorted(labels))

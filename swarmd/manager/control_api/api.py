@@ -1,0 +1,58 @@
+"""The control API of one manager: every control method and what serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from swarmd.manager.control_api.access import Access, Recall
+from swarmd.manager.control_api.cluster import ClusterHandlers
+from swarmd.manager.control_api.nodes import NodeHandlers
+from swarmd.manager.control_api.services import ServiceHandlers
+from swarmd.manager.control_api.status import StatusHandler
+from swarmd.manager.control_api.tasks import TaskHandlers
+from swarmd.manager.control_api.views import LocalNode, RaftView
+from swarmd.manager.proposer import Store
+from swarmd.transport.connection import UnaryHandler
+from swarmd.wire.methods import Method
+
+
+class ControlApi:
+    """Serves `node.*`, `service.*`, `task.*`, `cluster.get` and `status` on any manager.
+
+    It lives as long as the manager, not as long as a reign: a write in flight is answered by whoever learns its fate.
+    Mutations reach it on the leader only (followers pass them on before).
+
+    Args:
+        store: the state, and the way to change it.
+        membership: Raft's live facts, asked anew for each call.
+        local: this node, for `status`.
+        linearize: returns once reads here are as new as when it was called (ReadIndex). Raises `Unavailable`.
+        recall: what the state remembers of an idempotency key (`State.known_result`).
+        now: epoch seconds.
+        on_node_removed: told the id of a node that this manager removed; closes its connections.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        membership: Callable[[], RaftView],
+        local: LocalNode,
+        linearize: Callable[[], Awaitable[None]],
+        recall: Recall,
+        now: Callable[[], float],
+        on_node_removed: Callable[[str], None],
+    ) -> None:
+        access = Access(store, linearize=linearize, recall=recall)
+        self._parts = (
+            NodeHandlers(access, membership=membership, now=now, on_node_removed=on_node_removed),
+            ServiceHandlers(access),
+            TaskHandlers(access),
+            ClusterHandlers(access),
+            StatusHandler(access, membership=membership, local=local),
+        )
+
+    def handlers(self) -> dict[Method[Any, Any], UnaryHandler]:
+        """Each method with its handler, ready for `Router.add`."""
+        return {method: handler for part in self._parts for method, handler in part.handlers().items()}

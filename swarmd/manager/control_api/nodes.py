@@ -1,0 +1,165 @@
+"""Nodes: read them, say what is wanted of them, remove them for good.
+
+Sources: reference api-and-cli 1.3, raft-store-node 3.7; SwarmKit `manager/controlapi/node.go`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec.structs import replace
+
+from swarmd.errors import Conflict, Invalid, NotFound
+from swarmd.manager.control_api import redact
+from swarmd.manager.control_api.access import Access
+from swarmd.manager.control_api.filters import check_size, has_name, has_prefix, prefixed
+from swarmd.manager.control_api.node_checks import check_demotion
+from swarmd.manager.control_api.node_removal import TASKS_ORPHANED_MAX, orphan_some, remove_node
+from swarmd.manager.control_api.views import RaftView, member_of
+from swarmd.model import Node, Role, validate_node_spec
+from swarmd.state.command import Table
+from swarmd.state.store import State
+from swarmd.state.transaction import Transaction
+from swarmd.transport.connection import Call, UnaryHandler
+from swarmd.wire.control import (
+    GetObject,
+    ListNodes,
+    ManagerStatus,
+    NodeList,
+    NodeView,
+    Removed,
+    RemoveNode,
+    UpdateNode,
+)
+from swarmd.wire.methods import NODE_GET, NODE_LIST, NODE_REMOVE, NODE_UPDATE, Method
+
+
+class NodeHandlers:
+    """Serves `node.*`."""
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        membership: Callable[[], RaftView],
+        now: Callable[[], float],
+        on_node_removed: Callable[[str], None],
+    ) -> None:
+        self._access = access
+        self._membership = membership
+        self._now = now
+        self._on_node_removed = on_node_removed
+
+    def handlers(self) -> dict[Method[Any, Any], UnaryHandler]:
+        return {NODE_LIST: self.list, NODE_GET: self.get, NODE_UPDATE: self.update, NODE_REMOVE: self.remove}
+
+    async def get(self, call: Call, request: GetObject) -> NodeView:
+        """Raises `Invalid` for an empty id, `NotFound`."""
+        _require_id(request.id)
+        node = (await self._access.read(call)).node(request.id)
+        if node is None:
+            raise _not_found(request.id)
+        return _view(self._membership(), node)
+
+    async def list(self, call: Call, request: ListNodes) -> NodeList:
+        """By hostname, then id. `names` match a node's name or its hostname.
+
+        Raises `ResourceExhausted` if more match than one reply holds.
+        """
+        state = await self._access.read(call)
+        nodes = [
+            node
+            for node in _candidates(state, request)
+            if has_prefix(node.id, request.id_prefixes)
+            and has_name(request.names, node.spec.name, node.description.hostname)
+        ]
+        nodes.sort(key=lambda node: (node.description.hostname, node.id))
+        raft = self._membership()
+        views = tuple(_view(raft, node) for node in nodes)
+        check_size(views, "nodes", "ask for some of them by name or id prefix")
+        return NodeList(nodes=views)
+
+    async def update(self, call: Call, request: UpdateNode) -> NodeView:
+        """Raises `Invalid`, `NotFound`, `Conflict` for another version, `FailedPrecondition` for an unsafe demotion.
+
+        A change of role takes effect later, when the node has its new certificate.
+        """
+        _require_id(request.id)
+        validate_node_spec(request.spec)
+        written = await self._access.write(call, request, lambda tx: _update(tx, self._membership(), request))
+        node = self._access.state.node(request.id) or written.result
+        if node is None:
+            raise _not_found(request.id)
+        return _view(self._membership(), node)
+
+    async def remove(self, call: Call, request: RemoveNode) -> Removed:
+        """Raises `Invalid`, `NotFound`, `FailedPrecondition` for a manager, or for a node that is up without `force`.
+
+        The node and its refusal are written in one transaction. More tasks than that holds are given up beforehand,
+        in transactions of their own under the same checks; a retry goes on from there.
+        """
+        _require_id(request.id)
+        while self._has_too_many_tasks(request.id):
+            step = await self._access.write(
+                call, request, lambda tx: orphan_some(tx, self._membership(), request, self._now()), keyed=False
+            )
+            if not step.result:
+                break
+        written = await self._access.write(
+            call, request, lambda tx: remove_node(tx, self._membership(), request, self._now())
+        )
+        self._on_node_removed(request.id)
+        return Removed(id=request.id, version=written.index)
+
+    def _has_too_many_tasks(self, id: str) -> bool:
+        state = self._access.state
+        return state.node(id) is not None and len(state.tasks_of_node(id)) > TASKS_ORPHANED_MAX
+
+
+def _update(tx: Transaction, raft: RaftView, request: UpdateNode) -> Node:
+    old = tx.node(request.id)
+    if old is None:
+        raise _not_found(request.id)
+    if request.version not in (0, old.meta.version):
+        raise Conflict(
+            f"update out of sequence: the node is at version {old.meta.version}, not {request.version}",
+            object=f"node {old.spec.name or old.description.hostname or old.id}",
+            hint="something changed it; read it again and repeat what you want",
+        )
+    if request.spec == old.spec:
+        return old
+    if old.spec.desired_role is Role.MANAGER and request.spec.desired_role is Role.WORKER:
+        check_demotion(tx, raft, old)
+    node = replace(old, spec=request.spec)
+    tx.update(node)
+    return node
+
+
+def _candidates(state: State, request: ListNodes) -> Iterable[Node]:
+    if request.id_prefixes:
+        return [found for found in prefixed(state, Table.NODE, request.id_prefixes) if isinstance(found, Node)]
+    return state.nodes()
+
+
+def _view(raft: RaftView, node: Node) -> NodeView:
+    member = member_of(raft, node.id)
+    status = None
+    if member is not None:
+        status = ManagerStatus(
+            member_id=member.member_id,
+            addresses=member.addresses,
+            is_leader=bool(raft.leader_node_id) and raft.leader_node_id == node.id,
+            is_voter=member.is_voter,
+            reachability=member.reachability,
+        )
+    return NodeView(node=redact.node(node), manager=status)
+
+
+def _require_id(id: str) -> None:
+    if not id:
+        raise Invalid("a node's id is missing", field="$.id")
+
+
+def _not_found(id: str) -> NotFound:
+    return NotFound(f"node {id} not found", hint="swarmctl node ls")

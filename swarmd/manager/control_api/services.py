@@ -1,0 +1,165 @@
+"""Services: create, read, replace, remove (reference api-and-cli 1.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec.structs import replace
+
+from swarmd.errors import AlreadyExists, Conflict, Invalid, NotFound, Unimplemented
+from swarmd.manager.control_api.access import Access
+from swarmd.manager.control_api.filters import check_size, has_name, has_prefix, prefixed
+from swarmd.model import NodeState, Service, TaskState, validate_service_spec
+from swarmd.state.command import Table
+from swarmd.state.store import State
+from swarmd.state.transaction import Transaction
+from swarmd.transport.connection import Call, UnaryHandler
+from swarmd.wire.control import (
+    CreateService,
+    GetObject,
+    ListServices,
+    Removed,
+    RemoveObject,
+    ServiceList,
+    ServiceView,
+    UpdateService,
+)
+from swarmd.wire.methods import SERVICE_CREATE, SERVICE_GET, SERVICE_LIST, SERVICE_REMOVE, SERVICE_UPDATE, Method
+
+FIRST_SPEC_VERSION = 1
+ANY_SPEC_VERSION = -1
+
+
+class ServiceHandlers:
+    """Serves `service.*`."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def handlers(self) -> dict[Method[Any, Any], UnaryHandler]:
+        return {
+            SERVICE_LIST: self.list,
+            SERVICE_GET: self.get,
+            SERVICE_CREATE: self.create,
+            SERVICE_UPDATE: self.update,
+            SERVICE_REMOVE: self.remove,
+        }
+
+    async def get(self, call: Call, request: GetObject) -> ServiceView:
+        """Raises `Invalid` for an empty id, `NotFound`."""
+        _require_id(request.id)
+        state = await self._access.read(call)
+        service = state.service(request.id)
+        if service is None:
+            raise _not_found(request.id)
+        return _view(state, service)
+
+    async def list(self, call: Call, request: ListServices) -> ServiceList:
+        """By name, whatever the case. Raises `ResourceExhausted` if more match than one reply holds."""
+        state = await self._access.read(call)
+        services = [
+            service
+            for service in _candidates(state, request)
+            if has_prefix(service.id, request.id_prefixes) and has_name(request.names, service.spec.name)
+        ]
+        services.sort(key=lambda service: (service.spec.name.casefold(), service.id))
+        check_size(services, "services", "ask for some of them by name")
+        return ServiceList(services=tuple(_view(state, service) for service in services))
+
+    async def create(self, call: Call, request: CreateService) -> ServiceView:
+        """Raises `Invalid`, `AlreadyExists`. The spec is stored as it came."""
+        validate_service_spec(request.spec)
+        written = await self._access.write(call, request, lambda tx: _create(tx, request))
+        # Another try of the same request may have won while this one was in flight: then its service holds the name.
+        state = self._access.state
+        id = written.result.id if written.result is not None else written.object_id
+        stored = state.service(id) or state.service_by_name(request.spec.name)
+        return _view(state, stored or _as_written(written.result, written.index, id))
+
+    async def update(self, call: Call, request: UpdateService) -> ServiceView:
+        """Raises `Invalid`, `NotFound`, `Conflict` for another spec version, `Unimplemented` for another name."""
+        _require_id(request.id)
+        validate_service_spec(request.spec)
+        written = await self._access.write(call, request, lambda tx: _update(tx, request))
+        state = self._access.state
+        stored = state.service(request.id)
+        return _view(state, stored or _as_written(written.result, written.index, request.id))
+
+    async def remove(self, call: Call, request: RemoveObject) -> Removed:
+        """The record goes at once; its tasks are stopped by the orchestrator. Raises `Invalid`, `NotFound`."""
+        _require_id(request.id)
+        written = await self._access.write(call, request, lambda tx: _remove(tx, request.id))
+        return Removed(id=request.id, version=written.index)
+
+
+def _create(tx: Transaction, request: CreateService) -> Service:
+    name = request.spec.name
+    if tx.service_by_name(name) is not None:
+        raise AlreadyExists(f'a service named "{name}" exists already', hint=f"swarmctl service update {name} ...")
+    service = Service(id=tx.new_id(), spec=request.spec, spec_version=FIRST_SPEC_VERSION)
+    tx.create(service)
+    return service
+
+
+def _update(tx: Transaction, request: UpdateService) -> Service:
+    old = tx.service(request.id)
+    if old is None:
+        raise _not_found(request.id)
+    if request.spec_version not in (ANY_SPEC_VERSION, old.spec_version):
+        raise Conflict(
+            f"update out of sequence: the spec is at version {old.spec_version}, not {request.spec_version}",
+            object=f"service {old.spec.name}",
+            hint="somebody else changed it; read it again and repeat what you want",
+        )
+    if request.spec.name != old.spec.name:
+        raise Unimplemented("a service cannot be renamed", field="$.name", hint="create another and remove this one")
+    if request.spec == old.spec:
+        return old
+    service = replace(
+        old,
+        spec=request.spec,
+        spec_version=old.spec_version + 1,
+        previous_spec=old.spec,
+        previous_spec_version=old.spec_version,
+    )
+    tx.update(service)
+    return service
+
+
+def _remove(tx: Transaction, id: str) -> str:
+    if tx.service(id) is None:
+        raise _not_found(id)
+    tx.remove(Table.SERVICE, id)
+    return id
+
+
+def _as_written(service: Service | None, index: int, id: str) -> Service:
+    """The service as this write left it, when somebody removed it right after."""
+    if service is None:
+        raise NotFound(f"service {id} was written and has been removed since")
+    return replace(service, meta=replace(service.meta, version=index))
+
+
+def _candidates(state: State, request: ListServices) -> Iterable[Service]:
+    if request.id_prefixes:
+        return [found for found in prefixed(state, Table.SERVICE, request.id_prefixes) if isinstance(found, Service)]
+    return state.services()
+
+
+def _view(state: State, service: Service) -> ServiceView:
+    running = 0
+    for task in state.tasks_of_service(service.id):
+        if task.status.state is TaskState.RUNNING:
+            node = state.node(task.node_id)
+            running += node is not None and node.status.state is not NodeState.DOWN
+    return ServiceView(service=service, running=running, desired=service.spec.mode.replicas)
+
+
+def _require_id(id: str) -> None:
+    if not id:
+        raise Invalid("a service's id is missing", field="$.id")
+
+
+def _not_found(id: str) -> NotFound:
+    return NotFound(f"service {id} not found", hint="swarmctl service ls")

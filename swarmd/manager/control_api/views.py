@@ -1,0 +1,88 @@
+"""What the control API is told by the rest of the manager and never stores: Raft's live facts, this node's own."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from swarmd.wire.control import Reachability
+
+
+class MemberView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A member of the Raft group as this manager sees it. It sees itself as reachable."""
+
+    member_id: int
+    node_id: str
+    addresses: tuple[str, ...] = ()
+    is_voter: bool = True
+    reachability: Reachability = Reachability.UNKNOWN
+
+
+class RaftView(Protocol):
+    """Raft's facts at this moment. Reading them is cheap and never waits."""
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this manager leads."""
+        ...
+
+    @property
+    def leader_node_id(self) -> str:
+        """The leader's node id; empty while none is known."""
+        ...
+
+    @property
+    def term(self) -> int: ...
+
+    @property
+    def commit_index(self) -> int: ...
+
+    def members(self) -> tuple[MemberView, ...]:
+        """Every member, voters and learners."""
+        ...
+
+
+class LocalNode(Protocol):
+    """This node, for `status`."""
+
+    @property
+    def node_id(self) -> str: ...
+
+    @property
+    def swarm_id(self) -> str: ...
+
+    @property
+    def remote_addresses(self) -> tuple[str, ...]:
+        """Where peers reach this manager."""
+        ...
+
+    @property
+    def session(self) -> str:
+        """`connected`, or why this node's own agent has no session."""
+        ...
+
+
+def member_of(raft: RaftView, node_id: str) -> MemberView | None:
+    """The member that this node is, if it is one."""
+    return next((member for member in raft.members() if member.node_id == node_id), None)
+
+
+def removal_problem(members: tuple[MemberView, ...], member_id: int) -> str | None:
+    """Why removing this member would leave the swarm without a quorum; None if it is safe.
+
+    Safe means that the live voters are a majority both of the voters before and of those after (foundations:
+    Learner, guard). A learner's removal changes no majority.
+    """
+    voters = [member for member in members if member.is_voter]
+    live = {member.member_id for member in voters if member.reachability is Reachability.REACHABLE}
+    remaining = {member.member_id for member in voters} - {member_id}
+    if len(remaining) == len(voters):
+        return None
+    if not remaining:
+        return "it is the last voter"
+    for size, answering, when in ((len(voters), len(live), "now"), (len(remaining), len(live & remaining), "after")):
+        needed = size // 2 + 1
+        if answering < needed:
+            return f"{when}, {answering} of {size} managers would answer and {needed} are needed"
+    return None

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import msgspec
+import pytest
+
+from swarmd.errors import Invalid, NotFound, ResourceExhausted, Unavailable
+from swarmd.manager.control_api import filters
+from swarmd.model import NodeState
+from swarmd.wire import codec
+from swarmd.wire.control import (
+    CreateService,
+    GetCluster,
+    GetObject,
+    ListNodes,
+    ListServices,
+    ListTasks,
+    RemoveNode,
+    RemoveObject,
+    StatusRequest,
+    UpdateNode,
+    UpdateService,
+)
+from swarmd.wire.frames import FRAME_BYTES_MAX
+from swarmd.wire.methods import (
+    CLUSTER_GET,
+    METHODS,
+    NODE_GET,
+    NODE_LIST,
+    NODE_REMOVE,
+    NODE_UPDATE,
+    SERVICE_CREATE,
+    SERVICE_GET,
+    SERVICE_LIST,
+    SERVICE_REMOVE,
+    SERVICE_UPDATE,
+    STATUS,
+    TASK_GET,
+    TASK_LIST,
+)
+from tests.unit.manager.control_api.api_world import CA_KEY, SWARM, World, service_spec, task_of
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def listed(world: World, **filters: tuple[str, ...]) -> list[str]:
+    return [task.id for task in (await world.ask(TASK_LIST, ListTasks(**filters))).tasks]
+
+
+async def test_tasks_come_by_service_then_slot_newest_first(world: World) -> None:
+    world.add_tasks([task_of("old", "a", slot=2)])
+    world.store.write(lambda tx: tx.create(task_of("b1", "b")))
+    world.add_tasks([task_of("a10", "a", slot=10), task_of("a2", "a", slot=2)])
+    assert await listed(world) == ["a2", "old", "a10", "b1"]
+
+
+async def test_filters_are_or_inside_and_between(world: World) -> None:
+    world.add_tasks([task_of("t1", "a", node="n1"), task_of("t2", "a", slot=2, node="n2"), task_of("x3", "b")])
+    assert await listed(world, service_ids=("a",)) == ["t1", "t2"]
+    assert await listed(world, service_ids=("a", "b", "a")) == ["t1", "t2", "x3"]
+    assert await listed(world, service_ids=("a",), node_ids=("n2",)) == ["t2"]
+    assert await listed(world, node_ids=("n1", "n2")) == ["t1", "t2"]
+    assert await listed(world, id_prefixes=("t", "t1")) == ["t1", "t2"]
+    assert await listed(world, id_prefixes=("x",), service_ids=("a",)) == []
+
+
+async def test_get_task(world: World) -> None:
+    world.add_tasks([task_of("t1", "a")])
+    assert (await world.ask(TASK_GET, GetObject(id="t1"))).task.service_id == "a"
+    with pytest.raises(NotFound):
+        await world.ask(TASK_GET, GetObject(id="t2"))
+    with pytest.raises(Invalid):
+        await world.ask(TASK_GET, GetObject(id=""))
+
+
+async def test_more_than_one_reply_holds_is_refused_with_a_hint(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "LIST_BYTES_MAX", 400)
+    world.add_tasks(task_of(f"t{slot}", "a", slot=slot, node=f"n{slot}") for slot in range(1, 9))
+    with pytest.raises(ResourceExhausted, match="8 tasks match") as caught:
+        await listed(world)
+    assert caught.value.hint
+    assert await listed(world, node_ids=("n1",)) == ["t1"]
+
+
+async def test_largest_list_fits_in_a_frame(world: World) -> None:
+    world.add_tasks(task_of(f"t{slot:025}", "a", slot=slot, node="n" * 25) for slot in range(1, 9))
+    tasks = (await world.ask(TASK_LIST, ListTasks())).tasks
+    packed = sum(len(msgspec.msgpack.encode(task)) for task in tasks)
+    assert len(codec.encode(tasks)) / packed * filters.LIST_BYTES_MAX < FRAME_BYTES_MAX - 4096
+
+
+async def test_cluster_shows_tokens_and_no_key(world: World) -> None:
+    stored = world.add_cluster()
+    cluster = (await world.ask(CLUSTER_GET, GetCluster())).cluster
+    assert cluster.root_ca.key == b""
+    assert cluster.root_ca.join_tokens == stored.root_ca.join_tokens
+    assert cluster.root_ca.certificate == stored.root_ca.certificate
+    kept = world.store.state.cluster()
+    assert kept is not None
+    assert kept.root_ca.key == CA_KEY
+
+
+async def test_manager_without_the_state_says_so(world: World) -> None:
+    with pytest.raises(Unavailable):
+        await world.ask(CLUSTER_GET, GetCluster())
+
+
+async def test_status_needs_no_quorum(world: World) -> None:
+    world.add_cluster()
+    world.raft.leader_node_id = ""
+    world.raft.is_leader = False
+    status = await world.ask(STATUS, StatusRequest())
+    assert world.linearized == 0
+    assert (status.node_id, status.swarm_id, status.leader_node_id) == ("m1", SWARM, "")
+    assert status.is_manager
+    assert not status.is_leader
+    assert (status.term, status.commit_index, status.applied_index) == (7, 70, world.store.state.index)
+    assert status.digest == world.store.state.digest
+    assert status.session == "connected"
+
+
+def test_every_control_method_is_served(world: World) -> None:
+    prefixes = ("node.", "service.", "task.", "cluster.", "status")
+    assert set(world.handlers) == {method for name, method in METHODS.items() if name.startswith(prefixes)}
+
+
+async def test_no_reply_of_any_method_contains_the_key_or_a_certificate_request(world: World) -> None:
+    world.add_cluster()
+    world.add_node("m1", member=1)
+    world.add_node("w1", state=NodeState.DOWN)
+    node = world.store.state.node("w1")
+    assert node is not None
+    created = await world.ask(SERVICE_CREATE, CreateService(spec=service_spec()))
+    id = created.service.id
+    world.add_tasks([task_of("t1", id, node="w1")])
+    requests: list[tuple[Any, Any]] = [
+        (CLUSTER_GET, GetCluster()),
+        (STATUS, StatusRequest()),
+        (NODE_LIST, ListNodes()),
+        (NODE_GET, GetObject(id="w1")),
+        (NODE_UPDATE, UpdateNode(id="w1", spec=node.spec)),
+        (SERVICE_CREATE, CreateService(spec=service_spec("other"))),
+        (SERVICE_LIST, ListServices()),
+        (SERVICE_GET, GetObject(id=id)),
+        (SERVICE_UPDATE, UpdateService(id=id, spec=service_spec(replicas=2))),
+        (TASK_LIST, ListTasks()),
+        (TASK_GET, GetObject(id="t1")),
+        (SERVICE_REMOVE, RemoveObject(id=id)),
+        (NODE_REMOVE, RemoveNode(id="w1")),
+    ]
+    assert {method for method, _ in requests} == set(world.handlers)
+    body = CA_KEY.split(b"\n")[1]
+    secrets = [CA_KEY, body, base64.b64encode(CA_KEY)[:24], CA_KEY.hex().encode(), b"THE REQUEST", b"THE CERTIFICATE"]
+    for method, request in requests:
+        reply = codec.encode(await world.ask(method, request))
+        assert not [secret for secret in secrets if secret in reply], method
