@@ -27,7 +27,7 @@ class LinkProvider(Protocol):
     """Finds the leader's dispatcher."""
 
     def connect(self) -> AbstractAsyncContextManager[DispatcherLink]:
-        """A link to whoever leads now (in memory if this node does). Raises `Unavailable`; the agent backs off and retries."""
+        """A link to whoever leads now, in memory if this node does. Raises `Unavailable`; the agent backs off."""
 
     def learned_managers(self, managers: tuple[dispatch.ManagerPeer, ...]) -> None:
         """The dispatcher told where the managers are. An empty list changes nothing."""

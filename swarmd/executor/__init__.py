@@ -1,1 +1,17 @@
-"""How tasks run: the contract and its implementations (process, fake; docker has its own issue). Alone imports docker."""
+"""How tasks run: the contract and its implementations (process, fake; docker has its own issue). Alone imports docker.
+
+Must not know services, managers, sessions, or which state a task is in.
+"""
+
+from swarmd.executor.contract import Controller, Executor, TaskError, TaskExited, TemporaryTaskError
+from swarmd.executor.factory import EXECUTORS, make_executor
+
+__all__ = [
+    "EXECUTORS",
+    "Controller",
+    "Executor",
+    "TaskError",
+    "TaskExited",
+    "TemporaryTaskError",
+    "make_executor",
+]
