@@ -13,6 +13,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+demo: venv
+	@$(BIN)/python -m tests.e2e.demo
+
+bench: venv
+	@$(BIN)/python -m tests.bench.run $(ONLY)
+
+nightly: venv
+	$(BIN)/python tests/simulation/run.py --seeds 0-20000
+	for i in 1 2 3 4 5; do $(BIN)/python -m pytest tests/e2e || exit 1; done
+
 test: venv
 	$(BIN)/python -m pytest
 
