@@ -1,16 +1,31 @@
-"""Accepting connections: TCP with TLS and the control socket."""
+"""Accepting connections over TCP with TLS. `ControlSocket` is beside, in control_socket.py."""
 
 from __future__ import annotations
 
+import errno
+import logging
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
+from typing import Final
 
 import trio
 
+from swarmd.errors import FailedPrecondition
 from swarmd.transport.connection import Connection, Router
-from swarmd.transport.credentials import Credentials
+from swarmd.transport.control_socket import ControlSocket
+from swarmd.transport.credentials import Credentials, identity_of
+from swarmd.transport.establish import establish
+from swarmd.transport.serving import ServedConnections
+from swarmd.transport.tls import TlsStream
 from swarmd.wire.frames import Hello
-from swarmd.wire.identity import Identity
+from swarmd.wire.identity import Caller
+
+__all__ = ["ControlSocket", "Listener"]
+
+log = logging.getLogger(__name__)
+
+HANDSHAKES_MAX: Final = 64
+"""At once; each costs about a millisecond of the loop."""
 
 
 class Listener:
@@ -29,28 +44,88 @@ class Listener:
         *,
         on_connection: Callable[[Connection], None] | None = None,
         connections_max: int = 16_384,
+        admit: Callable[[Caller], None] | None = None,
     ) -> None:
-        raise NotImplementedError
+        """`host` empty: every address. `hello` is asked for each connection. `on_connection` sees each once greeted.
+
+        `admit` raises what a peer with a certificate is told instead of HELLO: a removed node is refused at the door.
+        """
+        self._host = host
+        self._port = port
+        self._credentials = credentials
+        self._router = router
+        self._hello = hello
+        self._connections_max = connections_max
+        self._admit = admit
+        self._handshakes = trio.CapacityLimiter(HANDSHAKES_MAX)
+        self._accepted = 0
+        self._served = ServedConnections(on_connection)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Starts with the bound port. Raises `FailedPrecondition` if the address is in use."""
-        raise NotImplementedError
+        listeners = await self._bind()
+        port: int = listeners[0].socket.getsockname()[1]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(trio.serve_listeners, self._serve_socket, listeners, handler_nursery=nursery))
+            task_status.started(port)
+
+    async def _bind(self) -> list[trio.SocketListener]:
+        try:
+            return await trio.open_tcp_listeners(self._port, host=self._host or None)
+        except OSError as error:
+            address = f"{self._host or '*'}:{self._port}"
+            if error.errno == errno.EADDRINUSE:
+                raise FailedPrecondition(f"the address {address} is in use", hint="choose another port") from error
+            raise FailedPrecondition(f"cannot listen on {address}: {error.strerror or error}") from error
 
     def close_peers(self, node_id: str) -> None:
         """End every connection of this node (it was removed)."""
-        raise NotImplementedError
+        for connection in tuple(self._served.current):
+            identity = connection.peer.identity
+            if identity is not None and identity.node_id == node_id:
+                connection.abort(f"node {node_id} was removed from the swarm")
+
+    @property
+    def connections(self) -> frozenset[Connection]:
+        """The greeted connections of this moment."""
+        return frozenset(self._served.current)
+
+    async def _serve_socket(self, stream: trio.SocketStream) -> None:
+        if self._accepted >= self._connections_max:
+            log.warning("refused a connection: %d are open", self._accepted)
+            await trio.aclose_forcefully(stream)
+            return
+        self._accepted += 1
+        try:
+            address = _peer_address(stream)
+            tls = TlsStream(stream, self._credentials.server_context())
+            await self._served.serve(tls, address, partial(self._greet, stream, tls, address))
+        finally:
+            self._accepted -= 1
+
+    async def _greet(
+        self, stream: trio.SocketStream, tls: TlsStream, address: str, nursery: trio.Nursery
+    ) -> Connection:
+        # Whoever connects and says nothing takes no handshake's place from others.
+        await trio.lowlevel.wait_readable(stream.socket)
+        async with self._handshakes:
+            await tls.do_handshake()
+            peer = Caller(identity=identity_of(tls.peer_certificate), address=address)
+            return await establish(
+                nursery,
+                tls,
+                is_dialer=False,
+                hello=self._hello(),
+                peer=peer,
+                router=self._router,
+                admit=self._admit,
+            )
 
 
-class ControlSocket:
-    """Serves `router` on a Unix socket, mode 0600 in a directory made 0700 if missing.
-
-    A stale socket file is replaced; one that somebody answers on is refused (`FailedPrecondition`). The file is
-    removed on the way out.
-    """
-
-    def __init__(self, path: Path, identity: Identity, router: Router, hello: Callable[[], Hello]) -> None:
-        raise NotImplementedError
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled."""
-        raise NotImplementedError
+def _peer_address(stream: trio.SocketStream) -> str:
+    try:
+        name = stream.socket.getpeername()
+    except OSError:
+        return "a peer that is gone"
+    host, port = name[0], name[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""The method table: every call there is, with its types, who may make it and who serves it. Nothing else grants access."""
+"""The method table: every call there is, with its types, who may make it, who serves it. Nothing else grants access."""
 
 from __future__ import annotations
 
