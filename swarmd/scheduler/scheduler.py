@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 import msgspec
 
-from swarmd.model import Node, Task
+from swarmd.model import Node, Task, TaskState
+from swarmd.scheduler.explain import explain
+from swarmd.scheduler.failures import FailureLog
+from swarmd.scheduler.nodes import NodeInfo, NodeTable
+from swarmd.scheduler.profile import Profile, Profiles
+from swarmd.scheduler.spread import best_node, is_group, level_out
+from swarmd.scheduler.waiting import Group, GroupKey, WaitingTasks
 
 
 class Placement(msgspec.Struct, frozen=True, gc=False):
@@ -24,34 +31,178 @@ class Unplaced(msgspec.Struct, frozen=True, gc=False):
     explanation: str
 
 
+class _Charge(msgspec.Struct, gc=False):
+    """What a task takes on a node until it has stopped. Only active ones count for spreading."""
+
+    info: NodeInfo
+    profile: Profile
+    service_id: str
+    is_active: bool
+
+
 class Scheduler:
-    """One instance per reign, rebuilt from the state when it begins."""
+    """One instance per reign, rebuilt from the state when it begins.
+
+    Finished tasks among `tasks` are not charged, but their recent failures count, so that a new leader avoids the same
+    nodes as the last.
+    """
 
     def __init__(self, nodes: Iterable[Node], tasks: Iterable[Task]) -> None:
-        raise NotImplementedError
+        self._nodes = NodeTable(nodes)
+        self._profiles = Profiles()
+        self._failures = FailureLog()
+        self._waiting = WaitingTasks()
+        self._charges: dict[str, _Charge] = {}
+        self._is_touched = False
+        for task in tasks:
+            if task.status.state in (TaskState.FAILED, TaskState.REJECTED):
+                self._note_failure(task, task.status.at)
+            else:
+                self.task_changed(task, task.status.at)
 
+    # -- events ----------------------------------------------------------------------------------------------------
     def node_changed(self, node: Node) -> None:
-        raise NotImplementedError
+        """A node was created or changed."""
+        if self._nodes.put(node):
+            self._is_touched = True
 
     def node_removed(self, node_id: str) -> None:
-        raise NotImplementedError
+        """A node is gone. Its tasks stay charged to its id until they are gone too."""
+        if self._nodes.drop(node_id):
+            self._is_touched = True
 
     def task_changed(self, task: Task, now: float) -> None:
         """Also counts failures (FAILED, REJECTED) against (node, service, spec version)."""
-        raise NotImplementedError
+        state = task.status.state
+        if state > TaskState.RUNNING:
+            if task.id in self._charges and state in (TaskState.FAILED, TaskState.REJECTED):
+                self._note_failure(task, now)
+            self.task_removed(task.id)
+        elif state >= TaskState.ASSIGNED:
+            self._task_has_node(task)
+        elif state >= TaskState.PENDING:
+            if task.desired_state > TaskState.COMPLETE:
+                self.task_removed(task.id)
+            else:
+                self._waiting.put(task, self._group_key(task))
 
     def task_removed(self, task_id: str) -> None:
-        raise NotImplementedError
+        """A task has stopped or is gone: whatever it held is free."""
+        self._waiting.drop(task_id)
+        self._refund(task_id)
 
+    # -- the pass --------------------------------------------------------------------------------------------------
     @property
     def has_work(self) -> bool:
         """Whether a pass could place something that the last one could not."""
-        raise NotImplementedError
+        return bool(self._waiting.ready) or (self._is_touched and self._waiting.has_parked)
+
+    @property
+    def waiting_count(self) -> int:
+        """Tasks that want a node, those being assigned included."""
+        return len(self._waiting)
+
+    @property
+    def node_count(self) -> int:
+        """Nodes known."""
+        return len(self._nodes)
 
     def place(self, now: float, *, limit: int) -> tuple[list[Placement], list[Unplaced]]:
-        """Decide at most `limit` tasks; what is placed is charged at once and its own echo changes nothing."""
-        raise NotImplementedError
+        """Decide at most `limit` tasks; what is placed is charged at once and its own echo changes nothing.
+
+        A group that fits nowhere counts as one decision, and one more for each of its tasks that must be told.
+        """
+        self._failures.sweep(now)
+        if self._is_touched:
+            self._waiting.unpark_all()
+            self._is_touched = False
+        placed: list[Placement] = []
+        unplaced: list[Unplaced] = []
+        budget = limit
+        while self._waiting.ready and budget > 0:
+            key, group = next(iter(self._waiting.ready.items()))
+            wanted = min(budget, len(group.tasks))
+            got = self._place_group(key, group, wanted, now, placed)
+            budget -= got
+            if not group.tasks:
+                del self._waiting.ready[key]
+            elif got < wanted:
+                budget -= self._explain_group(key, group, budget, unplaced)
+        return placed, unplaced
 
     def refused(self, task_id: str) -> None:
-        """The decision could not be written: give its charge back and queue the task again."""
-        raise NotImplementedError
+        """The decision could not be written: give its charge back and queue the task again. So with an explanation."""
+        waiting = self._waiting.find(task_id)
+        if waiting is not None and waiting.is_decided:
+            self._refund(task_id)
+        self._waiting.undo(task_id)
+
+    def _place_group(self, key: GroupKey, group: Group, wanted: int, now: float, placed: list[Placement]) -> int:
+        service_id, spec_version, profile = key
+        failing = self._failures.failing((service_id, spec_version), now)
+        if is_group(wanted, len(self._nodes)):
+            chosen = level_out(self._nodes, profile, service_id, failing, wanted)
+            if chosen:
+                self._nodes.charge_group(chosen, profile, service_id)
+            self._decide(key, group, [self._nodes.infos[number] for number in chosen], placed)
+            return len(chosen)
+        for got in range(wanted):
+            info = best_node(self._nodes, profile, service_id, failing)
+            if info is None:
+                return got
+            self._nodes.charge(info, profile, service_id, is_active=True)
+            self._decide(key, group, [info], placed)
+        return wanted
+
+    def _decide(self, key: GroupKey, group: Group, infos: list[NodeInfo], placed: list[Placement]) -> None:
+        """Record that the group's oldest tasks go to `infos`, whose nodes are charged already."""
+        service_id, _, profile = key
+        for waiting, info in zip(list(islice(group.tasks.values(), len(infos))), infos, strict=True):
+            del group.tasks[waiting.id]
+            group.untold.pop(waiting.id, None)
+            waiting.is_decided = True
+            self._charges[waiting.id] = _Charge(info, profile, service_id, True)  # noqa: FBT003
+            placed.append(Placement(waiting.id, waiting.version, info.id))
+
+    def _explain_group(self, key: GroupKey, group: Group, budget: int, unplaced: list[Unplaced]) -> int:
+        service_id, _, profile = key
+        group.explain(explain(self._nodes, profile, service_id))
+        told = group.take_untold(budget)
+        unplaced += [Unplaced(waiting.id, group.explanation) for waiting in told]
+        if group.untold:  # out of budget: last in the queue, to be told the rest
+            self._waiting.ready.move_to_end(key)
+        else:
+            self._waiting.park(key)
+        return max(1, len(told))
+
+    # -- bookkeeping -------------------------------------------------------------------------------------------------
+    def _group_key(self, task: Task) -> GroupKey:
+        return (task.service_id, task.spec_version if task.service_id else 0, self._profiles.of(task))
+
+    def _task_has_node(self, task: Task) -> None:
+        self._waiting.drop(task.id)
+        is_active = task.desired_state <= TaskState.COMPLETE
+        charge = self._charges.get(task.id)
+        if charge is not None and charge.info.id == task.node_id:
+            if charge.is_active != is_active:
+                self._nodes.count(charge.info, charge.service_id, 1 if is_active else -1)
+                charge.is_active = is_active
+                self._is_touched = True
+            return
+        self._refund(task.id)
+        info = self._nodes.ensure(task.node_id)
+        profile = self._profiles.of(task)
+        self._nodes.charge(info, profile, task.service_id, is_active=is_active)
+        self._charges[task.id] = _Charge(info, profile, task.service_id, is_active)
+
+    def _refund(self, task_id: str) -> None:
+        charge = self._charges.pop(task_id, None)
+        if charge is not None:
+            self._nodes.refund(charge.info, charge.profile, charge.service_id, was_active=charge.is_active)
+            self._is_touched = True
+
+    def _note_failure(self, task: Task, now: float) -> None:
+        if not task.service_id:  # strangers to each other: no service is not a service
+            return
+        at = task.status.applied_at or now
+        self._failures.add((task.service_id, task.spec_version), task.node_id, at)

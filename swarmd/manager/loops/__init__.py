@@ -1,1 +1,19 @@
-"""The leader's loops: Trio shells that feed dirty ids to the pure layers and write what those decide."""
+"""The leader's loops: Trio shells that feed dirty ids to the pure layers and write what those decide.
+
+Each lives for one reign, in its nursery, and is made anew for the next. Must not decide anything itself, nor know Raft.
+"""
+
+from swarmd.manager.loops.allocator import AllocatorLoop
+from swarmd.manager.loops.orchestrator import OrchestratorLoop
+from swarmd.manager.loops.reaper import ReaperLoop
+from swarmd.manager.loops.role_manager import Membership, RoleManagerLoop
+from swarmd.manager.loops.scheduler import SchedulerLoop
+
+__all__ = [
+    "AllocatorLoop",
+    "Membership",
+    "OrchestratorLoop",
+    "ReaperLoop",
+    "RoleManagerLoop",
+    "SchedulerLoop",
+]

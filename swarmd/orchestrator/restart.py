@@ -1,0 +1,56 @@
+"""When a stopped task is replaced, and when its replacement may start (reference orchestration 5).
+
+Everything is read from the tasks of the slot, so a new leader goes on where the last one stopped: what ended by itself
+under the same template is the record of attempts, and the predecessor's spec gives the delay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from swarmd.model import RestartCondition, Task, TaskState
+from swarmd.orchestrator.facts import FindNode, ended_at, ended_by_itself, evicts, has_ended, may_be_running
+
+STOP_WAIT_S_MAX: Final = 60.0
+"""How long a replacement waits for its predecessor to stop, from its creation on (SwarmKit `defaultOldTaskTimeout`)."""
+
+
+def may_restart(task: Task, earlier: Iterable[Task]) -> bool:
+    """Whether the policy lets something replace `task`, which stopped or must leave its node.
+
+    `earlier` are the slot's other tasks. Only tasks that ended by themselves use up attempts: neither an eviction nor a
+    lost node does. The window is reckoned from when tasks ended, so a delay longer than the window changes nothing.
+    """
+    policy = task.spec.restart
+    if policy.condition is RestartCondition.NONE:
+        return False
+    if policy.condition is RestartCondition.ON_FAILURE and task.status.state is TaskState.COMPLETE:
+        return False
+    if not policy.max_attempts or not ended_by_itself(task):
+        return True
+    ends = [ended_at(other) for other in earlier if ended_by_itself(other) and other.spec == task.spec]
+    if policy.window_s:
+        ends = [end for end in ends if end > ended_at(task) - policy.window_s]
+    return len(ends) < policy.max_attempts
+
+
+def start_at(created_at: float, task: Task, predecessor: Task | None, find_node: FindNode) -> float:
+    """The earliest start of `task` for the delay's sake: `created_at` plus what its predecessor's spec asks for.
+
+    There is no delay after an update (another template), after a lost or evicting node, or after one that still runs:
+    that one was asked to go.
+    """
+    if predecessor is None or predecessor.spec != task.spec or not has_ended(predecessor):
+        return created_at
+    if predecessor.status.state is TaskState.ORPHANED or evicts(find_node(predecessor.node_id)):
+        return created_at
+    return created_at + predecessor.spec.restart.delay_s
+
+
+def release_at(created_at: float, earliest: float, others: Sequence[Task], find_node: FindNode) -> float:
+    """When a held task may be released if nothing changes until then: no sooner than `earliest`, and not while another
+    of its slot may be running, unless that one takes longer than `STOP_WAIT_S_MAX`."""
+    if any(may_be_running(other, find_node) for other in others):
+        return max(earliest, created_at + STOP_WAIT_S_MAX)
+    return earliest

@@ -1,0 +1,54 @@
+"""Which nodes have how much of one resource free, by powers of two.
+
+Only nodes in the request's octave need an exact test: every higher one fits, every lower one does not. A node's bit
+moves only when its free amount crosses a power of two.
+"""
+
+from __future__ import annotations
+
+from swarmd.scheduler.masks import move_bits
+
+
+def octave(free: int) -> int:
+    """The octave of a free amount; an overcommitted node counts as having nothing."""
+    return free.bit_length() if free > 0 else 0
+
+
+class Room:
+    """`octave -> mask` for one resource."""
+
+    def __init__(self) -> None:
+        self._masks: dict[int, int] = {}
+
+    def place(self, bit: int, free: int) -> None:
+        """A node appears with `free`."""
+        key = octave(free)
+        self._masks[key] = self._masks.get(key, 0) | bit
+
+    def drop(self, bit: int, free: int) -> None:
+        """A node that has `free` disappears."""
+        key = octave(free)
+        left = self._masks.get(key, 0) & ~bit
+        if left:
+            self._masks[key] = left
+        else:
+            self._masks.pop(key, None)
+
+    def change(self, number: int, old_free: int, new_free: int) -> None:
+        """The free amount of node `number` changed."""
+        old, new = octave(old_free), octave(new_free)
+        if old != new:
+            move_bits(self._masks, 1 << number, old, new)
+
+    def surely(self, request: int) -> int:
+        """Nodes of higher octaves than the request's: they fit."""
+        border = octave(request)
+        mask = 0
+        for key, nodes in self._masks.items():
+            if key > border:
+                mask |= nodes
+        return mask
+
+    def perhaps(self, request: int) -> int:
+        """Nodes of the request's own octave: they need the exact test."""
+        return self._masks.get(octave(request), 0)
