@@ -1,6 +1,178 @@
 """Flags, logging, signals, exit status. No behaviour."""
 
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Annotated, Final
+
+import trio
+import typer
+
+from swarmd import __version__
+from swarmd.errors import EXIT_BAD_CONFIG, EXIT_NO_MANAGER, Invalid, SwarmError, Unavailable, Unimplemented
+from swarmd.node.config import (
+    DEFAULT_CONTROL_SOCKET,
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    DEFAULT_STATE_DIR,
+    Config,
+    check,
+    parse_endpoint,
+)
+
+log = logging.getLogger("swarmd")
+
+STOP_S_MAX: Final = 10.0
+"""A graceful stop takes no longer; a second signal ends it at once."""
+
+LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"at": record.created, "level": record.levelname.lower(), "logger": record.name}
+        line["message"] = record.getMessage()
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def set_up_logging(level: str, style: str) -> None:
+    """Send the log to stderr. Raises `Invalid` naming the flag."""
+    if level not in LEVELS:
+        raise Invalid(f"unknown level {level!r}", field="--log-level", hint=f"one of {', '.join(LEVELS)}")
+    if style not in ("text", "json"):
+        raise Invalid(f"unknown format {style!r}", field="--log-format", hint="text or json")
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if style == "json" else text)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    # Libraries speak only when something is wrong; the level is about us.
+    logging.getLogger("swarmd").setLevel(LEVELS[level])
+
+
+async def run_until_signalled(config: Config) -> None:
+    """Live one node's life until SIGTERM or SIGINT, then stop within 10 s; tasks stay."""
+    from swarmd.node.node import Node  # the daemon's whole import tree: not needed to refuse a bad flag
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        node = Node(config)
+        async with trio.open_nursery() as watch:
+            watch.start_soon(_stop_on_signal, signals, node.stop)
+            await node.run()
+            watch.cancel_scope.cancel()
+
+
+async def _stop_on_signal(signals: AsyncIterator[int], stop: Callable[[], None]) -> None:
+    number = await anext(signals)
+    log.info("%s: stopping; tasks keep running", signal.Signals(number).name)
+    stop()
+    with trio.move_on_after(STOP_S_MAX):
+        await anext(signals)
+    log.error("not stopped in time, or told twice: leaving at once, as after a crash")
+    logging.shutdown()
+    os._exit(1)
+
+
+def exit_status(error: SwarmError) -> int:
+    """swarmd's exit status for an error at start."""
+    if isinstance(error, Invalid | Unimplemented):
+        return EXIT_BAD_CONFIG
+    return EXIT_NO_MANAGER if isinstance(error, Unavailable) else 1
+
+
+def tell(error: SwarmError) -> None:
+    """One line, and a hint where one helps."""
+    where = f"{error.field}: " if error.field else ""
+    print(f"Error: {where}{error.message}", file=sys.stderr)  # noqa: T201
+    if error.hint:
+        print(f"Hint: {error.hint}", file=sys.stderr)  # noqa: T201
+
+
+def run(config: Config) -> int:
+    """Run the daemon; returns its exit status."""
+    status = 0
+    try:
+        trio.run(run_until_signalled, config)
+    except* SwarmError as group:
+        error = _first(group)
+        tell(error)
+        status = exit_status(error)
+    return status
+
+
+def _first(group: BaseExceptionGroup[SwarmError]) -> SwarmError:
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    assert isinstance(inner, SwarmError)
+    return inner
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def swarmd(
+    version: Annotated[bool, typer.Option("-v", "--version", help="Print the version and exit.")] = False,  # noqa: FBT002
+    state_dir: Annotated[Path, typer.Option("-d", "--state-dir", help="Where everything is kept.")] = DEFAULT_STATE_DIR,
+    listen_control_api: Annotated[
+        Path | None, typer.Option(help=f"Control socket.  [default: {DEFAULT_CONTROL_SOCKET}]")
+    ] = None,
+    listen_remote_api: Annotated[
+        str | None, typer.Option(help=f"Where a manager listens.  [default: {DEFAULT_HOST}:{DEFAULT_PORT}]")
+    ] = None,
+    advertise_remote_api: Annotated[
+        list[str] | None, typer.Option(help="Address told to the others; may be repeated.")
+    ] = None,
+    hostname: Annotated[str | None, typer.Option(help="Name shown for this node.")] = None,
+    join_addr: Annotated[str | None, typer.Option(help="A manager of the swarm to join.")] = None,
+    join_token: Annotated[str | None, typer.Option(help="Token from `swarmctl cluster inspect`.")] = None,
+    executor: Annotated[str, typer.Option(help="What runs tasks: docker or process.")] = "docker",
+    heartbeat_tick: Annotated[int, typer.Option(help="Raft heartbeat, in ticks of 100 ms.")] = 1,
+    election_tick: Annotated[int, typer.Option(help="Ticks without a leader before an election.")] = 10,
+    log_level: Annotated[str, typer.Option("-l", "--log-level", help="debug, info, warn or error.")] = "info",
+    log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
+) -> None:
+    """Run one node of the swarm: bootstraps a new swarm unless --join-addr is given or the state directory has one."""
+    if version:
+        print(f"swarmd {__version__}")  # noqa: T201
+        return
+    try:
+        set_up_logging(log_level, log_format)
+        config = Config(
+            state_dir=state_dir.absolute(),
+            control_socket=listen_control_api.absolute() if listen_control_api else None,
+            listen=parse_endpoint(listen_remote_api, flag="--listen-remote-api", default_port=DEFAULT_PORT)
+            if listen_remote_api
+            else None,
+            advertise=tuple(parse_endpoint(a, flag="--advertise-remote-api") for a in advertise_remote_api or ()),
+            hostname=hostname,
+            join_addr=parse_endpoint(join_addr, flag="--join-addr", default_port=DEFAULT_PORT) if join_addr else None,
+            join_token=join_token,
+            executor=executor,
+            heartbeat_tick=heartbeat_tick,
+            election_tick=election_tick,
+        )
+        check(config)
+    except SwarmError as error:
+        tell(error)
+        raise typer.Exit(exit_status(error)) from None
+    raise typer.Exit(run(config))
+
 
 def main() -> None:
-    """Run the daemon."""
-    raise SystemExit("swarmd: not built yet")
+    """Entry point of the `swarmd` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

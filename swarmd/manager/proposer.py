@@ -37,6 +37,17 @@ class Update(Protocol):
 class Store(Protocol):
     """What a leader's loop is given: the state to read and watch, and the one way to change it."""
 
-    state: State
-    update: Update
-    term: int
+    @property
+    def state(self) -> State:
+        """The live state; a read of it must not survive an `await`."""
+        ...
+
+    @property
+    def term(self) -> int:
+        """The present term."""
+        ...
+
+    @property
+    def update(self) -> Update:
+        """The way to change it."""
+        ...

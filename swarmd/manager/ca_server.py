@@ -1,0 +1,314 @@
+"""The CA's three doors: root, issue, status (reference security 2.2, 3.1; SwarmKit `ca/server.go`).
+
+`decide` says what a caller may get; the transaction that records the request also signs it, so that a stored
+certificate always belongs to the stored request, and a node is issued or it is not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import trio
+
+from swarmd.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
+from swarmd.manager.bell import Bell
+from swarmd.manager.peer_address import host_of
+from swarmd.manager.proposer import Store
+from swarmd.model import (
+    Availability,
+    Cluster,
+    IssuanceState,
+    Membership,
+    Node,
+    NodeCertificate,
+    NodeSpec,
+    Role,
+    RootCA,
+)
+from swarmd.pki import (
+    Authority,
+    authenticate_renewal,
+    check_csr,
+    have_same_key,
+    parse_token,
+    read_subject,
+    role_of_token,
+)
+from swarmd.state.command import Table
+from swarmd.state.transaction import Transaction
+from swarmd.state.watch import Route
+from swarmd.transport.connection import Call
+from swarmd.wire import ca
+from swarmd.wire.identity import Identity
+
+TOKEN_FAILURES_MAX: Final = 5
+TOKEN_FAILURES_WINDOW_S: Final = 60.0
+TOKEN_ADDRESSES_MAX: Final = 10_000
+"""Addresses whose failures are remembered; beyond it the oldest is forgotten."""
+STATUS_WAIT_S_MAX: Final = 30.0
+STATUS_MARGIN_S: Final = 0.25
+"""An undecided request is answered this much before the caller's deadline, so that it learns that we are alive."""
+
+_DECIDED: Final = frozenset({IssuanceState.ISSUED, IssuanceState.ROTATE, IssuanceState.FAILED})
+
+
+class Admit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A new node, in the role that its token gives."""
+
+    role: Role
+
+
+class Renew(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A certificate for this node, in the role that its record has. `presented` is the expired one it came with."""
+
+    node_id: str
+    presented: bytes = b""
+
+
+def decide(request: ca.IssueRequest, identity: Identity | None, cluster: Cluster) -> Admit | Renew:
+    """What the caller gets, from who it is and what it brings. Knows nothing of nodes; see `CAServer.issue`.
+
+    A verified certificate of this swarm wins, then an expired one with its signature, then a token. Raises `Invalid`
+    (the request itself), `PermissionDenied` (a wrong token), `Unauthenticated`, `Unimplemented` (nothing brought).
+    """
+    check_csr(request.csr)
+    if identity is not None and identity.swarm_id == cluster.id:
+        return Renew(node_id=identity.node_id)
+    if request.renewal_certificate:
+        return _by_old_key(request, cluster)
+    if request.token:
+        return Admit(role=_role_of(request.token, cluster))
+    if identity is not None:
+        raise Unauthenticated(
+            "the certificate is of another swarm", hint="leave that swarm first, then join with a token of this one"
+        )
+    raise Unimplemented("joining without a token is not built yet", hint="give --join-token")
+
+
+def _by_old_key(request: ca.IssueRequest, cluster: Cluster) -> Renew:
+    try:
+        subject = authenticate_renewal(
+            request.renewal_certificate, request.csr, request.renewal_signature, root=cluster.root_ca.certificate
+        )
+    except Invalid as error:
+        raise PermissionDenied(f"the old certificate does not let this node in: {error.message}") from error
+    if subject.swarm_id != cluster.id:
+        raise PermissionDenied("the old certificate is of another swarm")
+    return Renew(node_id=subject.node_id, presented=request.renewal_certificate)
+
+
+def _role_of(token: str, cluster: Cluster) -> Role:
+    parse_token(token)
+    role = role_of_token(token, cluster.root_ca.join_tokens)
+    if role is None:
+        raise PermissionDenied(
+            "this join token is not one of this swarm's",
+            hint="it may have been rotated; `swarmctl cluster inspect` on a manager shows the present ones",
+        )
+    return role
+
+
+class TokenFailures:
+    """Counts wrong tokens by address and refuses the sixth within a minute."""
+
+    def __init__(self) -> None:
+        self._at: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def check(self, host: str, now: float) -> None:
+        """Raises `ResourceExhausted` while `host` has used up its tries."""
+        times = self._at.get(host, deque())
+        while times and now - times[0] >= TOKEN_FAILURES_WINDOW_S:
+            times.popleft()
+        if len(times) >= TOKEN_FAILURES_MAX:
+            wait_s = TOKEN_FAILURES_WINDOW_S - (now - times[0])
+            raise ResourceExhausted(
+                f"too many wrong join tokens from {host}", hint=f"try again in {wait_s:.0f} s with the right one"
+            )
+        if not times:
+            self._at.pop(host, None)
+
+    def count(self, host: str, now: float) -> None:
+        """`host` showed a wrong token."""
+        self._at.setdefault(host, deque()).append(now)
+        self._at.move_to_end(host)
+        if len(self._at) > TOKEN_ADDRESSES_MAX:
+            self._at.popitem(last=False)
+
+
+class CAServer:
+    """Handlers of CA_ROOT (any manager), CA_ISSUE and CA_STATUS (on the leader; a follower passes them on).
+
+    Args:
+        store: read for all three, written by `issue`.
+        local_root: the trust root from this node's own credentials, for the time before the state has a cluster.
+    """
+
+    def __init__(self, store: Store, *, local_root: Callable[[], bytes]) -> None:
+        self._store = store
+        self._local_root = local_root
+        self._failures = TokenFailures()
+        self._authority: Authority | None = None
+
+    async def root(self, call: Call, request: ca.RootRequest) -> ca.RootReply:
+        """The exact PEM bytes that join tokens digest."""
+        cluster = self._store.state.cluster()
+        stored = cluster.root_ca.certificate if cluster is not None else b""
+        return ca.RootReply(certificate=stored or self._local_root())
+
+    async def issue(self, call: Call, request: ca.IssueRequest) -> ca.IssueReply:
+        """Record and sign a request; the certificate is fetched by `status`.
+
+        Asking again with the same CSR gives the same node. Raises what `decide` raises, `PermissionDenied` for a
+        removed node, `NotFound` for one that is not there, `ResourceExhausted` after 5 wrong tokens from one address
+        in a minute. `Cancelled` leaves the outcome unknown.
+        """
+        self._count_wrong(call, request)
+
+        def record(tx: Transaction) -> str:
+            cluster = _require(tx.cluster())
+            # Decided again, on what the transaction relies on: the token may be rotated before this is applied.
+            match decide(request, call.caller.identity, cluster):
+                case Admit(role=role):
+                    return self._admit(tx, cluster, request, role)
+                case Renew() as renew:
+                    return self._renew(tx, cluster, request, renew)
+
+        node_id, _ = await self._store.update(record, actor=call.caller.actor)
+        return ca.IssueReply(node_id=node_id)
+
+    def _count_wrong(self, call: Call, request: ca.IssueRequest) -> None:
+        """Refuse a request that shows a wrong token or key, and remember where it came from."""
+        host, now = host_of(call.caller.address), trio.current_time()
+        if request.token or request.renewal_certificate:
+            self._failures.check(host, now)
+        try:
+            decide(request, call.caller.identity, _require(self._store.state.cluster()))
+        except PermissionDenied:
+            self._failures.count(host, now)
+            raise
+
+    async def status(self, call: Call, request: ca.StatusRequest) -> ca.StatusReply:
+        """The decision on the request with this CSR; waits for it up to the call's deadline, at most 30 s, and then
+        says how it stands.
+
+        Raises `NotFound` for an unknown node and `Conflict` if another request took this one's place.
+        """
+        bell = Bell()
+        route = Route(Table.NODE, "id", request.node_id)
+        subscription = self._store.state.subscribe([route], wake=bell.ring)
+        wait_s = min(STATUS_WAIT_S_MAX, call.deadline - trio.current_time() - STATUS_MARGIN_S)
+        try:
+            with trio.move_on_after(max(0.0, wait_s)):
+                while (reply := self._status_now(request)).state not in _DECIDED:
+                    await bell.wait()
+                    # Only where to look; what is there is read from the state.
+                    if subscription.is_gone:
+                        subscription.close()
+                        subscription = self._store.state.subscribe([route], wake=bell.ring)
+                    else:
+                        subscription.take()
+            return reply
+        finally:
+            subscription.close()
+
+    def _status_now(self, request: ca.StatusRequest) -> ca.StatusReply:
+        node = self._store.state.node(request.node_id)
+        if node is None:
+            raise NotFound(f"node {request.node_id} is not in this swarm (any more)")
+        certificate = node.certificate
+        if hashlib.sha256(certificate.csr).digest() != request.csr_sha256:
+            raise Conflict(f"another certificate request of node {request.node_id} took the place of this one")
+        return ca.StatusReply(
+            state=certificate.state,
+            role=certificate.role,
+            certificate=certificate.certificate,
+            error=certificate.error,
+        )
+
+    def _admit(self, tx: Transaction, cluster: Cluster, request: ca.IssueRequest, role: Role) -> str:
+        known = next((node for node in tx.nodes() if node.certificate.csr == request.csr), None)
+        if known is not None:
+            if known.role is role:
+                return known.id
+            raise Invalid("this certificate request was used before, for another role", field="$.csr")
+        node_id = tx.new_id()
+        spec = NodeSpec(
+            desired_role=role, membership=Membership.ACCEPTED, availability=Availability(request.availability)
+        )
+        certificate = self._certify(cluster, request.csr, node_id, role, tx.now)
+        tx.create(Node(id=node_id, spec=spec, role=role, certificate=certificate))
+        return node_id
+
+    def _renew(self, tx: Transaction, cluster: Cluster, request: ca.IssueRequest, renew: Renew) -> str:
+        if tx.removed_node(renew.node_id) is not None:
+            raise PermissionDenied(
+                f"node {renew.node_id} was removed from this swarm",
+                hint="join again with a token and an empty state directory",
+            )
+        node = tx.node(renew.node_id)
+        if node is None:
+            raise NotFound(f"node {renew.node_id} is not in this swarm", hint="join again with a token")
+        _require_known_key(node, renew)
+        if any(other.id != node.id and other.certificate.csr == request.csr for other in tx.nodes()):
+            raise Invalid("this certificate request is another node's", field="$.csr")
+        if node.certificate.csr == request.csr and _stands(node):
+            return node.id
+        certificate = self._certify(cluster, request.csr, node.id, node.role, tx.now)
+        tx.update(msgspec.structs.replace(node, certificate=certificate))
+        return node.id
+
+    def _certify(self, cluster: Cluster, csr: bytes, node_id: str, role: Role, now: float) -> NodeCertificate:
+        certificate = self._authority_of(cluster.root_ca).sign(
+            csr,
+            node_id=node_id,
+            role=role,
+            swarm_id=cluster.id,
+            now=now,
+            expiry_s=cluster.spec.ca.node_cert_expiry_s,
+        )
+        return NodeCertificate(
+            role=role,
+            csr=csr,
+            state=IssuanceState.ISSUED,
+            certificate=certificate,
+            expires_at=read_subject(certificate).not_after,
+        )
+
+    def _authority_of(self, root: RootCA) -> Authority:
+        kept = self._authority
+        if kept is None or kept.certificate != root.certificate or kept.key != root.key:
+            kept = self._authority = Authority(root.certificate, root.key)
+        return kept
+
+
+def _require(cluster: Cluster | None) -> Cluster:
+    if cluster is None or not cluster.root_ca.key:
+        raise Unavailable("this swarm has no certificate authority yet", hint="try again in a moment")
+    return cluster
+
+
+def _require_known_key(node: Node, renew: Renew) -> None:
+    """An expired certificate counts only while its key is the one we certified last: an old one may have leaked."""
+    last = node.certificate.certificate
+    if renew.presented and last and not have_same_key(renew.presented, last):
+        raise PermissionDenied(
+            f"node {node.id} has a newer key than the one that signed this renewal", hint="join again with a token"
+        )
+
+
+def _stands(node: Node) -> bool:
+    """Whether the node's certificate already says what a new one would say."""
+    return node.certificate.state is IssuanceState.ISSUED and node.certificate.role is node.role

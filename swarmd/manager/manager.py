@@ -1,0 +1,238 @@
+"""The manager: opens its log (or joins to get one), and nests all that a manager runs. Knows no flags and no agent."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+import trio
+
+from swarmd.errors import SwarmError
+from swarmd.manager import assembly
+from swarmd.manager.assembly import Opened
+from swarmd.manager.control_api import LocalNode
+from swarmd.manager.dispatcher import LocalLink
+from swarmd.manager.parts import Parts
+from swarmd.raft import Settings
+from swarmd.storage.log_store import LogIdentity, LogWriter
+from swarmd.storage.sealing import Sealer
+from swarmd.transport.connection import Call, Connection, Router
+from swarmd.transport.credentials import Credentials
+from swarmd.transport.listener import Listener
+from swarmd.wire import ca, methods
+from swarmd.wire.authorise import authorise
+from swarmd.wire.identity import Caller
+from swarmd.wire.methods import Method
+from swarmd.wire.peer import HealthReply, HealthRequest, JoinReply, JoinRequest
+
+log = logging.getLogger(__name__)
+
+HAND_OVER_S_MAX: Final = 3.0
+READDRESS_RETRY_S: Final = 5.0
+
+
+class Dial(Protocol):
+    """Opens a connection of a class (`control`, `raft`, `bulk`) to an address, showing this node's certificate."""
+
+    def __call__(self, address: str, class_: str = "control") -> AbstractAsyncContextManager[Connection]: ...
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a manager is given by the node it runs on."""
+
+    directory: Path
+    """`STATE/raft`."""
+    sealer_of: Callable[[LogIdentity], Sealer]
+    credentials: Credentials
+    listener_of: Callable[[Router], Listener]
+    dial: Dial
+    advertised: Callable[[int], tuple[str, ...]]
+    """Bound port -> the addresses to announce."""
+    known_addresses: Callable[[], Sequence[str]]
+    """Where other managers may be found, to join through them."""
+    session: Callable[[], str]
+    """How this node's own agent stands."""
+    settings: Settings
+    features: tuple[str, ...]
+    now: Callable[[], float]
+    rng: random.Random
+
+
+class Manager:
+    """One life as a manager, from promotion (or start) to demotion (or stop).
+
+    `router` serves both doors; `parts` is there once the log is open.
+    """
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._identity = around.credentials.identity
+        self.router = Router(self._authorise)
+        self._listener = around.listener_of(self.router)
+        self.addresses: tuple[str, ...] = ()
+        self.parts: Parts | None = None
+        self._joined: JoinReply | None = None
+
+    # -- what the node asks ------------------------------------------------------------------------------------
+
+    def local_link(self) -> LocalLink | None:
+        """The dispatcher in memory while this manager leads."""
+        dispatcher = self.parts.dispatcher if self.parts is not None else None
+        if dispatcher is None:
+            return None
+        return LocalLink(dispatcher, self._identity.node_id, self.addresses[0] if self.addresses else "")
+
+    async def hand_over(self) -> None:
+        """Give the lead away before stopping, if there is anybody to give it to. Takes at most 3 s."""
+        if self.parts is None or not self.parts.driver.core.is_leader:
+            return
+        with trio.move_on_after(HAND_OVER_S_MAX):
+            try:
+                await self.parts.members.transfer_leadership()
+            except SwarmError as error:
+                log.info("nobody to hand the lead to: %s", error)
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Be a manager until cancelled. Started once the log is open and the doors serve.
+
+        Raises what makes it impossible: a refused join, `StorageDamaged`, `StorageFailed`.
+        """
+        self._serve_before_the_log()
+        async with trio.open_nursery() as nursery:
+            port = await nursery.start(self._listener.run)
+            self.addresses = self._around.advertised(port)
+            log.info("listening on port %d, announced as %s", port, ", ".join(self.addresses))
+            opened = await self._open_log()
+            writer = LogWriter(opened.store)
+            writer.start()
+            try:
+                await self._run_parts(opened, writer, task_status)
+            finally:
+                self.parts = None
+                await writer.aclose()
+
+    async def _open_log(self) -> Opened:
+        directory, sealer_of = self._around.directory, self._around.sealer_of
+        opened = await trio.to_thread.run_sync(assembly.open_existing, directory, sealer_of)
+        if opened is not None and not assembly.is_empty(opened):
+            return opened
+        # Also for a log that is still empty: a joiner that stopped before the leader reached it knows nobody.
+        known = opened.identity if opened is not None else None
+        incarnation = known.incarnation if known is not None else self._around.rng.randbytes(16)
+        reply = await assembly.join(
+            self._around.known_addresses,
+            self._join_request(incarnation, known.member_id if known is not None else 0),
+            dial=self._around.dial,
+            rng=self._around.rng,
+        )
+        self._joined = reply
+        if opened is not None and opened.identity.member_id == reply.member_id:
+            return opened
+        identity = LogIdentity(
+            swarm_id=self._identity.swarm_id,
+            node_id=self._identity.node_id,
+            member_id=reply.member_id,
+            incarnation=incarnation,
+        )
+        if opened is not None:
+            await trio.to_thread.run_sync(assembly.discard, directory, opened)
+        return await trio.to_thread.run_sync(assembly.create, directory, identity, sealer_of(identity))
+
+    def _join_request(self, incarnation: bytes, member_id: int = 0) -> JoinRequest:
+        return JoinRequest(
+            addresses=self.addresses, incarnation=incarnation, member_id=member_id, features=self._around.features
+        )
+
+    async def _run_parts(self, opened: Opened, writer: LogWriter, task_status: trio.TaskStatus[None]) -> None:
+        core, state = await trio.to_thread.run_sync(assembly.rebuild, opened, self._around.settings, self._around.rng)
+        self.parts = parts = Parts(
+            core,
+            state,
+            opened=opened,
+            writer=writer,
+            identity=self._identity,
+            dial=self._around.dial,
+            hint=assembly.configuration_of(self._joined),
+            features=self._around.features,
+            close_peers=self._listener.close_peers,
+            now=self._around.now,
+            rng=self._around.rng,
+        )
+        self.router.remove(methods.CA_ROOT)
+        parts.serve(self.router, local=_Local(self, self._around), local_root=lambda: self._around.credentials.root)
+        async with trio.open_nursery() as nursery:
+            await parts.start(nursery)
+            nursery.start_soon(self._announce_addresses, opened.identity)
+            task_status.started()
+
+    async def _announce_addresses(self, identity: LogIdentity) -> None:
+        """Tell the leader where this member answers now, until the log says so (identity is a key, not an address)."""
+        assert self.parts is not None
+        driver = self.parts.driver
+        request = self._join_request(identity.incarnation, identity.member_id)
+        while True:
+            member = driver.configuration.member(identity.member_id)
+            if member is None or set(member.addresses) == set(self.addresses):
+                await driver.changed.wait()
+                continue
+            try:
+                await self.parts.join_as_known_member(request)
+            except SwarmError as error:
+                log.warning("could not announce the new addresses yet: %s", error)
+            with trio.move_on_after(READDRESS_RETRY_S):
+                await driver.changed.wait()
+
+    # -- doors before the log is open --------------------------------------------------------------------------
+
+    def _serve_before_the_log(self) -> None:
+        self.router.add(methods.HEALTH, self._health)
+        self.router.add(methods.CA_ROOT, self._root)
+
+    async def _health(self, call: Call, request: HealthRequest) -> HealthReply:
+        facts = self.parts.facts if self.parts is not None else None
+        return HealthReply(
+            node_id=self._identity.node_id,
+            is_member=facts is not None,
+            leader_node_id=facts.leader_node_id if facts is not None else "",
+            leader_addresses=facts.leader_addresses if facts is not None else (),
+        )
+
+    async def _root(self, call: Call, request: ca.RootRequest) -> ca.RootReply:
+        return ca.RootReply(certificate=self._around.credentials.root)
+
+    def _authorise(self, method: Method[Any, Any], caller: Caller) -> None:
+        authorise(method, caller, swarm_id=self._identity.swarm_id, is_removed=self._is_removed)
+
+    def _is_removed(self, node_id: str) -> bool:
+        return self.parts is not None and self.parts.driver.state.removed_node(node_id) is not None
+
+
+class _Local(LocalNode):
+    """This node, for `status`."""
+
+    def __init__(self, manager: Manager, around: Surroundings) -> None:
+        self._manager = manager
+        self._around = around
+
+    @property
+    def node_id(self) -> str:
+        return self._around.credentials.identity.node_id
+
+    @property
+    def swarm_id(self) -> str:
+        return self._around.credentials.identity.swarm_id
+
+    @property
+    def remote_addresses(self) -> tuple[str, ...]:
+        return self._manager.addresses
+
+    @property
+    def session(self) -> str:
+        return self._around.session()

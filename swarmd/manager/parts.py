@@ -1,0 +1,205 @@
+"""The parts of a manager whose log is open: built here, wired to each other here, started in order."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+
+import trio
+
+from swarmd.errors import Unavailable
+from swarmd.manager.assembly import Opened
+from swarmd.manager.ca_server import CAServer
+from swarmd.manager.control_api import ControlApi, LocalNode
+from swarmd.manager.dispatcher import Dispatcher
+from swarmd.manager.dispatcher import handlers as dispatcher_handlers
+from swarmd.manager.loops import AllocatorLoop, OrchestratorLoop, ReaperLoop, RoleManagerLoop, SchedulerLoop
+from swarmd.manager.members import Members
+from swarmd.manager.peers import Peers
+from swarmd.manager.proxy import LeaderLink, LeaderProxy
+from swarmd.manager.raft_door import RaftDoor
+from swarmd.manager.raft_driver import RaftDriver
+from swarmd.manager.raft_facts import RaftFacts
+from swarmd.manager.reign import Component, Leadership
+from swarmd.manager.snapshots import Snapshots
+from swarmd.manager.update import ReplicatedStore
+from swarmd.model import RaftConfig
+from swarmd.raft import Configuration, Message, RaftCore, SnapshotMeta
+from swarmd.state.store import State
+from swarmd.storage.log_store import LogWriter
+from swarmd.transport.connection import Connection, Router
+from swarmd.wire import methods
+from swarmd.wire.identity import Identity
+from swarmd.wire.methods import Method, Serves
+from swarmd.wire.peer import JoinRequest
+
+log = logging.getLogger(__name__)
+
+DEFAULTS = RaftConfig()
+
+
+class Dial(Protocol):
+    """Opens a connection of a class (`control`, `raft`, `bulk`) to an address."""
+
+    def __call__(self, address: str, class_: str = "control") -> AbstractAsyncContextManager[Connection]: ...
+
+
+class Parts:
+    """A running manager's insides, for those who must reach one of them."""
+
+    def __init__(
+        self,
+        core: RaftCore,
+        state: State,
+        *,
+        opened: Opened,
+        writer: LogWriter,
+        identity: Identity,
+        dial: Dial,
+        hint: Configuration,
+        features: tuple[str, ...],
+        close_peers: Callable[[str], None],
+        now: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self._identity = identity
+        self._dial = dial
+        self._hint = hint
+        self._close_peers = close_peers
+        self._now = now
+        self._rng = rng
+        self.peers = Peers(
+            core.member_id,
+            lambda address: dial(address, "raft"),
+            rng,
+            on_unreachable=lambda member_id: self.driver.peer_unreachable(member_id),
+        )
+        self.snapshots = Snapshots(
+            opened.snapshots,
+            newest=opened.stored.snapshot,
+            interval=lambda: self._raft_config().snapshot_interval,
+            dial=self._dial_member,
+            on_saved=self._snapshot_saved,
+            on_sent=lambda member_id, delivered: self.driver.snapshot_sent(member_id, delivered=delivered),
+            on_received=self._snapshot_received,
+        )
+        self.driver = RaftDriver(core, state, writer, self.peers, self.snapshots)
+        self.peers.follow(core.configuration if core.configuration.members else hint)
+        self.facts = RaftFacts(self.driver, self.peers)
+        self.store = ReplicatedStore(self.driver, member_id=core.member_id, boot_id=rng.randbytes(16), now=now, rng=rng)
+        self.members = Members(self.driver, identity.node_id, lambda address: dial(address, "control"), rng)
+        self.leader_link = LeaderLink(lambda address: dial(address, "control"))
+        self.proxy = LeaderProxy(self.driver, self.leader_link)
+        self.leadership = Leadership(self.driver, self._components_of_a_reign)
+        self.dispatcher: Dispatcher | None = None
+        """The present reign's, while this manager leads."""
+
+    # -- wiring ------------------------------------------------------------------------------------------------
+
+    def serve(self, router: Router, *, local: LocalNode, local_root: Callable[[], bytes]) -> None:
+        """Add every manager method to the doors."""
+        ca_server = CAServer(self.store, local_root=local_root)
+        door = RaftDoor(self.driver, self.snapshots, lambda: self._hint)
+        api = ControlApi(
+            self.store,
+            membership=lambda: self.facts,
+            local=local,
+            linearize=self.driver.read_index,
+            recall=self.driver.state.known_result,
+            now=self._now,
+            on_node_removed=self._close_peers,
+        )
+        handlers: dict[Method[Any, Any], Any] = {
+            methods.CA_ROOT: ca_server.root,
+            methods.CA_ISSUE: ca_server.issue,
+            methods.CA_STATUS: ca_server.status,
+            methods.RAFT_MESSAGES: door.messages,
+            methods.RAFT_SNAPSHOT: door.snapshot,
+            methods.RAFT_JOIN: self.members.join,
+            methods.RAFT_LEAVE: self.members.leave,
+            **dispatcher_handlers(lambda: self.dispatcher, managers=self.facts.manager_peers),
+            **api.handlers(),
+        }
+        for method, handler in handlers.items():
+            is_proxied = method.serves is Serves.LEADER_PROXY
+            router.add(method, self.proxy.wrap(method, handler) if is_proxied else handler)
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Start everything that runs for this manager's whole life."""
+        await nursery.start(self.peers.run)
+        await nursery.start(self.snapshots.run)
+        await nursery.start(self.leader_link.run)
+        await nursery.start(self.driver.run)
+        await nursery.start(self.leadership.run)
+        nursery.start_soon(self._tell_sessions_of_managers)
+
+    def _components_of_a_reign(self) -> Sequence[Component]:
+        """Fresh ones for each term: what a former reign knew is not believed."""
+        dispatcher = Dispatcher(self.store, managers=self.facts.manager_peers, now=self._now, rng=self._rng)
+        self.dispatcher = dispatcher
+        now, rng = self._now, self._rng
+        return (
+            dispatcher,
+            OrchestratorLoop(self.store, now=now, rng=rng),
+            AllocatorLoop(self.store, now=now, rng=rng),
+            SchedulerLoop(self.store, now=now, rng=rng),
+            ReaperLoop(self.store, now=now, rng=rng),
+            RoleManagerLoop(self.store, self.members, now=now, rng=rng),
+        )
+
+    async def _tell_sessions_of_managers(self) -> None:
+        while True:
+            await self.driver.changed.wait()
+            if self.dispatcher is not None:
+                self.dispatcher.managers_changed()
+                if not self.driver.is_leading:
+                    self.dispatcher = None
+
+    # -- small joints ------------------------------------------------------------------------------------------
+
+    async def join_as_known_member(self, request: JoinRequest) -> None:
+        """Ask the leader (through our own proxy's link) to note new addresses. Raises `SwarmError`."""
+        leader = self.driver.configuration.member(self.driver.leader)
+        if leader is None:
+            raise Unavailable("no leader yet")
+        if leader.node_id == self._identity.node_id:
+            await self.members.readdress(self._identity.node_id, request.addresses)
+            return
+        connection = await self.leader_link.to(leader)
+        await connection.call(methods.RAFT_JOIN, request, timeout_s=15.0)
+
+    def _raft_config(self) -> RaftConfig:
+        cluster = self.driver.state.cluster()
+        return cluster.spec.raft if cluster is not None else DEFAULTS
+
+    @asynccontextmanager
+    async def _dial_member(self, member_id: int) -> AsyncIterator[Connection]:
+        member = self.driver.configuration.member(member_id)
+        if member is None:
+            raise Unavailable(f"member {member_id:x} does not take part any more")
+        failure = Unavailable(f"member {member_id:x} has no address")
+        for address in member.addresses:
+            reached = False
+            try:
+                async with self._dial(address, "bulk") as connection:
+                    reached = True
+                    yield connection
+                    return
+            except Unavailable as error:
+                if reached:
+                    raise
+                failure = error
+        raise failure
+
+    def _snapshot_saved(self, meta: SnapshotMeta) -> None:
+        self.driver.snapshot_saved(
+            meta,
+            keep_entries=self._raft_config().log_entries_for_slow_followers,
+            recorded=lambda: self.snapshots.prune(meta),
+        )
+
+    def _snapshot_received(self, message: Message) -> None:
+        self.driver.receive(message)

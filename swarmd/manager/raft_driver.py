@@ -1,0 +1,406 @@
+"""The one task that feeds the Raft core and does what it asks, in `Ready`'s order. See DESIGN.md.
+
+Group commit: while a disk write is in flight, proposals gather; when it is durable they become the next batch, which is
+framed once, posted to every follower, and only then written here (performance-raft, rules 1, 2, 6, 8).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import trio
+
+from swarmd.errors import SwarmError, Unavailable
+from swarmd.manager.log_disk import LogDisk
+from swarmd.manager.waiters import Fate, Proposal, Waiters
+from swarmd.raft import (
+    Configuration,
+    Entry,
+    EntryKind,
+    MembershipChange,
+    Message,
+    MessageType,
+    RaftCore,
+    ReadReady,
+    Ready,
+    SnapshotMeta,
+)
+from swarmd.state.command import Command, Outcome, encode_command
+from swarmd.state.store import State
+from swarmd.storage.errors import StorageFailed
+from swarmd.storage.log_store import LogWriter
+from swarmd.wire.raft_codec import EntryRun
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 0.1
+APPLY_SLICE: Final = 128
+"""Entries applied before other tasks get a turn: at ~20 us each well under a heartbeat."""
+PROPOSALS_MAX: Final = 8192
+PROPOSAL_S_MAX: Final = 10.0
+READ_S_MAX: Final = 10.0
+QUIET_S: Final = 0.02
+"""After this long without an append, followers are told what is committed by a frame of its own."""
+READ_ASK_AGAIN_S: Final = 1.0
+"""A READ_INDEX message or its answer may be lost."""
+
+
+class Outbox(Protocol):
+    """Where messages go; see `peers.Peers`."""
+
+    def post(self, message: Message, runs: Sequence[EntryRun] = ()) -> bool: ...
+
+    def follow(self, configuration: Configuration) -> None: ...
+
+
+class Snapshots(Protocol):
+    """What the driver asks of whoever keeps snapshots."""
+
+    def due(self, applied: int) -> bool:
+        """Whether one should be taken now."""
+
+    def take(self, state: State, meta: SnapshotMeta) -> None:
+        """Take one in the background; `driver.snapshot_saved` follows."""
+
+    def send(self, message: Message) -> None:
+        """Stream the newest one to the message's target in the background; `driver.snapshot_sent` follows."""
+
+    async def chunks(self, meta: SnapshotMeta) -> list[bytes]:
+        """The plain chunks of a saved snapshot."""
+
+
+class RaftDriver:
+    """One manager's running part in the agreement.
+
+    All methods are called from the Trio thread and none blocks. `run` owns the core; when it ends nothing is agreed
+    here any more.
+    """
+
+    def __init__(
+        self,
+        core: RaftCore,
+        state: State,
+        writer: LogWriter,
+        outbox: Outbox,
+        snapshots: Snapshots,
+    ) -> None:
+        self.core = core
+        self.state = state
+        self._disk = LogDisk(writer, self._disk_failed)
+        self._outbox = outbox
+        self._snapshots = snapshots
+        self._wake = trio.Event()
+        self._proposals: deque[tuple[bytes, Proposal]] = deque()
+        self._waiters = Waiters()
+        self._committed: deque[Entry] = deque()
+        self._restore: SnapshotMeta | None = None
+        self._reads: dict[int, trio.Event] = {}
+        self._read_points: dict[int, int] = {}
+        self._next_read = 1
+        self._failure: BaseException | None = None
+        self._seen: tuple[object, ...] = ()
+        self._reign_term = 0
+        self.changed = trio.Event()
+        """Set, and replaced by a fresh one, at each change of role, leader, term, configuration or reign."""
+        self.applied_more = trio.Event()
+        """Set, and replaced by a fresh one, each time more was applied."""
+
+    # -- what is the case --------------------------------------------------------------------------------------
+
+    @property
+    def applied(self) -> int:
+        """Index up to which the state is."""
+        return self.state.index
+
+    @property
+    def leader(self) -> int:
+        """Member id of the leader as known here, or 0."""
+        return self.core.leader
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether this member leads and has applied everything that was committed before its term."""
+        return self.core.is_leader and self._reign_term == self.core.term
+
+    @property
+    def configuration(self) -> Configuration:
+        """Who takes part, as the log here says."""
+        return self.core.configuration
+
+    # -- what others ask ---------------------------------------------------------------------------------------
+
+    def receive(self, message: Message, runs: tuple[EntryRun, ...] = ()) -> None:
+        """A peer's message. `runs` are the bytes its entries came in, kept to be written verbatim."""
+        if runs:
+            self._disk.remember(runs)
+        self.core.step(message)
+        self._wake.set()
+
+    def propose(self, command: Command) -> Proposal:
+        """Queue a command; await `fate` on what is returned. Raises `Unavailable` if not leading, or full."""
+        if not self.core.is_leader:
+            raise Unavailable("this manager does not lead", hint="try again: the leader is found anew")
+        if len(self._proposals) >= PROPOSALS_MAX:
+            raise Unavailable(f"{PROPOSALS_MAX} changes are waiting already", hint="try again in a moment")
+        proposal = Proposal(command)
+        self._proposals.append((encode_command(command), proposal))
+        self._wake.set()
+        return proposal
+
+    async def commit(self, command: Command) -> Outcome:
+        """Propose and wait until its fate is known here.
+
+        Raises `Unavailable` if it surely did not happen, `OutcomeUnknown` if that cannot be known in time.
+        `Cancelled` leaves the outcome unknown.
+        """
+        proposal = self.propose(command)
+        with trio.move_on_after(PROPOSAL_S_MAX):
+            await proposal.done.wait()
+        return proposal.result()
+
+    async def change_membership(self, change: MembershipChange, *, force: bool = False) -> int:
+        """Propose a membership change and wait until it is committed. Returns its index."""
+        index, term = self.core.propose_change(change, force=force)
+        proposal = Proposal(None)
+        self._waiters.expect(proposal, index, term)
+        self._wake.set()
+        with trio.move_on_after(PROPOSAL_S_MAX):
+            await proposal.done.wait()
+        proposal.result()
+        return index
+
+    def transfer_leadership(self) -> int:
+        """Hand over to the best follower. Returns its member id; `FailedPrecondition` if there is none."""
+        target = self.core.transfer_leadership()
+        self._wake.set()
+        return target
+
+    async def read_index(self) -> None:
+        """Return once a read of the local state is linearizable. Raises `Unavailable` within 10 s if it cannot be."""
+        with trio.move_on_after(READ_S_MAX):
+            while True:
+                point = await self._read_point()
+                if point >= 0:
+                    await self.wait_applied(point)
+                    return
+                await self._wait_for_a_leader()
+        raise Unavailable(self.quorum_arithmetic(), hint="more than half of the managers must be online")
+
+    async def wait_applied(self, index: int) -> None:
+        """Return once everything up to `index` is applied here."""
+        while self.applied < index:
+            await self.applied_more.wait()
+
+    async def _read_point(self) -> int:
+        context = self._next_read
+        self._next_read += 1
+        answered = self._reads[context] = trio.Event()
+        try:
+            self.core.read_index(context)
+            self._wake.set()
+            with trio.move_on_after(READ_ASK_AGAIN_S):
+                await answered.wait()
+            return self._read_points.pop(context, -1)
+        finally:
+            self._reads.pop(context, None)
+            self._read_points.pop(context, None)
+
+    async def _wait_for_a_leader(self) -> None:
+        with trio.move_on_after(TICK_S):
+            await self.changed.wait()
+
+    def quorum_arithmetic(self) -> str:
+        """Why there is no leader, in numbers."""
+        voters = len(self.configuration.voters)
+        return f"the swarm has no leader: {voters} voting managers, {voters // 2 + 1} of them must reach each other"
+
+    # -- what happens elsewhere --------------------------------------------------------------------------------
+
+    def peer_unreachable(self, member_id: int) -> None:
+        """Frames to this member were lost."""
+        self.core.report_unreachable(member_id)
+        self._wake.set()
+
+    def snapshot_sent(self, member_id: int, *, delivered: bool) -> None:
+        """A transfer ended."""
+        self.core.report_snapshot(member_id, delivered=delivered)
+        self._wake.set()
+
+    def snapshot_saved(self, meta: SnapshotMeta, *, keep_entries: int, recorded: Callable[[], None]) -> None:
+        """A snapshot of ours is durable: the log before it may go; `recorded` is called once that is durable too."""
+        if meta.index <= self.core.snapshot.index:
+            return  # a newer one came from the leader meanwhile
+        self.core.compact(meta, keep_entries=keep_entries)
+        self._disk.record_snapshot(meta, keep_from=self.core.first_index, done=recorded)
+        self._wake.set()
+
+    # -- the loop ----------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Tick and pump until cancelled. Raises `StorageFailed` if the disk refuses."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tick_for_ever)
+            nursery.start_soon(self._announce_commits)
+            task_status.started()
+            try:
+                while True:
+                    await self._wake.wait()
+                    self._wake = trio.Event()
+                    await self._pump()
+            finally:
+                self._abandon_everybody()
+
+    async def _tick_for_ever(self) -> None:
+        due = trio.current_time()
+        while True:
+            due = max(due + TICK_S, trio.current_time() - 3 * TICK_S)  # after a stall: no burst of ticks
+            await trio.sleep_until(due)
+            self.core.tick()
+            self._wake.set()
+
+    async def _announce_commits(self) -> None:
+        announced = 0
+        while True:
+            while self.core.commit == announced:
+                await self.applied_more.wait()
+            await trio.sleep(QUIET_S)
+            announced = self.core.commit
+            self.core.announce_commit()
+            self._wake.set()
+
+    async def _pump(self) -> None:
+        while True:
+            if self._failure is not None:
+                raise StorageFailed("the log cannot be written any more") from self._failure
+            self._propose_what_waits()
+            if self.core.has_ready():
+                self._do(self.core.take_ready())
+            if self._restore is not None:
+                await self._restore_snapshot(self._restore)
+            if self._committed:
+                self._apply_slice()
+                await trio.lowlevel.checkpoint()
+            elif not self.core.has_ready():
+                break
+        if self._snapshots.due(self.applied):
+            self._take_snapshot()
+
+    def _propose_what_waits(self) -> None:
+        if not self._proposals or self._disk.is_busy:
+            return
+        batch = list(self._proposals)
+        self._proposals.clear()
+        try:
+            index, term = self.core.propose([body for body, _ in batch])
+        except SwarmError as error:
+            for _, proposal in batch:
+                proposal.refuse(error)
+            return
+        for offset, (_, proposal) in enumerate(batch):
+            self._waiters.expect(proposal, index + offset, term)
+
+    def _do(self, ready: Ready) -> None:
+        runs = self._disk.runs_of(ready.entries) if ready.entries else ()
+        for message in ready.messages:
+            self._send(message)
+        if ready.snapshot is not None:
+            # Before anything that follows it in the log: a gap there could never be closed.
+            self._disk.replace_by(ready.snapshot)
+            self._restore = ready.snapshot
+            self._committed.clear()
+        if ready.hard_state is not None or ready.entries or ready.after_persist:
+            self._disk.write(ready.hard_state, runs, lambda: self._durable(ready))
+        self._committed.extend(ready.committed)
+        for read in ready.reads:
+            self._answer_read(read)
+        self._note_change(ready)
+
+    def _send(self, message: Message) -> None:
+        if message.type is MessageType.SNAPSHOT:
+            self._snapshots.send(message)
+        elif not self._outbox.post(message, self._disk.runs_of(message.entries) if message.entries else ()):
+            self.core.report_unreachable(message.target)
+
+    def _durable(self, ready: Ready) -> None:
+        for message in ready.after_persist:
+            self._send(message)
+        if ready.entries:
+            last = ready.entries[-1]
+            self.core.persisted(last.index, last.term)
+        self._wake.set()
+
+    def _disk_failed(self, error: BaseException) -> None:
+        # A failed fsync may have lost what was already acknowledged: stop taking part.
+        self._failure = error
+        self._wake.set()
+
+    def _answer_read(self, read: ReadReady) -> None:
+        event = self._reads.get(read.context)
+        if event is not None:
+            self._read_points[read.context] = read.index
+            event.set()
+
+    def _note_change(self, ready: Ready) -> None:
+        seen = (ready.role, ready.leader, ready.term, self.core.configuration)
+        if seen != self._seen:
+            if self._seen[:2] != seen[:2]:
+                log.info("term %d: %s, leader %x", ready.term, ready.role.name.lower(), ready.leader)
+            self._seen = seen
+            self._outbox.follow(self.core.configuration)
+            self._announce()
+
+    def _announce(self) -> None:
+        changed, self.changed = self.changed, trio.Event()
+        changed.set()
+
+    # -- applying ----------------------------------------------------------------------------------------------
+
+    def _apply_slice(self) -> None:
+        for _ in range(min(APPLY_SLICE, len(self._committed))):
+            self._apply(self._committed.popleft())
+        self._applied_up_to(self.state.index)
+        if self.core.is_leader and self.core.has_committed_in_term and self._reign_term != self.core.term:
+            self._begin_reign_once_caught_up()
+
+    def _begin_reign_once_caught_up(self) -> None:
+        """An entry of this term is applied, and so is everything before it: the state is the newest there is."""
+        if self.core.term_of(self.applied) == self.core.term:
+            self._reign_term = self.core.term
+            self._announce()
+
+    def _applied_up_to(self, index: int) -> None:
+        self.core.applied(index)
+        more, self.applied_more = self.applied_more, trio.Event()
+        more.set()
+
+    def _apply(self, entry: Entry) -> None:
+        waiter = self._waiters.pop(entry.index)
+        mine = waiter is not None and waiter.term == entry.term
+        if entry.kind is EntryKind.DATA:
+            command = waiter.command if mine and waiter is not None else None
+            outcome: Outcome | None = self.state.apply(entry.index, entry.term, entry.body, command)
+        else:
+            self.state.skip(entry.index, entry.body)
+            outcome = None
+        if waiter is not None:
+            waiter.settle(Fate.COMMITTED if mine else Fate.SUPERSEDED, outcome)
+
+    async def _restore_snapshot(self, meta: SnapshotMeta) -> None:
+        self._restore = None
+        self.state.restore(meta, await self._snapshots.chunks(meta))
+        self._waiters.compacted(meta.index)
+        self._applied_up_to(meta.index)
+        log.info("restored the snapshot at index %d", meta.index)
+
+    def _take_snapshot(self) -> None:
+        if self.core.term_of(self.applied) is not None:
+            self._snapshots.take(self.state, self.core.snapshot_meta(self.applied))
+
+    def _abandon_everybody(self) -> None:
+        for _, proposal in self._proposals:
+            proposal.refuse(Unavailable("this manager is stopping"))
+        self._proposals.clear()
+        self._waiters.abandon()

@@ -1,0 +1,89 @@
+"""Who waits for which log index, and what became of it (foundations: Leadership lost in flight)."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import trio
+
+from swarmd.errors import OutcomeUnknown, Unavailable
+from swarmd.state.command import Command, Outcome, Verdict
+
+
+class Fate(Enum):
+    """What became of a proposal, as far as this manager knows."""
+
+    UNKNOWN = "unknown"
+    COMMITTED = "committed"
+    SUPERSEDED = "superseded"
+    """Another term's entry was committed at its index: it never happened."""
+
+
+class Proposal:
+    """One proposed entry. `done` is set when nothing more will be learned."""
+
+    __slots__ = ("command", "done", "error", "fate", "index", "outcome", "term")
+
+    def __init__(self, command: Command | None) -> None:
+        self.command = command
+        self.done = trio.Event()
+        self.fate = Fate.UNKNOWN
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+        self.index = 0
+        self.term = 0
+
+    def settle(self, fate: Fate, outcome: Outcome | None) -> None:
+        """The local commit reached its index."""
+        self.fate = fate
+        self.outcome = outcome
+        self.done.set()
+
+    def refuse(self, error: BaseException) -> None:
+        """It never entered the log."""
+        self.error = error
+        self.done.set()
+
+    def result(self) -> Outcome:
+        """The verdict. Raises `Unavailable` if it surely did not happen, `OutcomeUnknown` if nobody can say."""
+        if self.error is not None:
+            raise self.error
+        if self.fate is Fate.COMMITTED:
+            return self.outcome or Outcome(verdict=Verdict.APPLIED, index=self.index)
+        if self.fate is Fate.SUPERSEDED:
+            raise Unavailable("leadership was lost before the change took effect", hint="try again")
+        raise OutcomeUnknown(
+            "outcome unknown: the change was proposed, and whether it took effect could not be learned in time",
+            hint="look before trying again; a retry with the same idempotency key never acts twice",
+        )
+
+
+class Waiters:
+    """Proposals by log index."""
+
+    def __init__(self) -> None:
+        self._by_index: dict[int, Proposal] = {}
+
+    def expect(self, proposal: Proposal, index: int, term: int) -> None:
+        """`proposal` is the entry (`index`, `term`). Whoever waited for that index is told that it was superseded."""
+        proposal.index, proposal.term = index, term
+        earlier = self._by_index.get(index)
+        if earlier is not None:
+            # We lead again and wrote a new entry over our own lost one: that one is gone for good.
+            earlier.settle(Fate.SUPERSEDED, None)
+        self._by_index[index] = proposal
+
+    def pop(self, index: int) -> Proposal | None:
+        """Whoever waits for `index`."""
+        return self._by_index.pop(index, None)
+
+    def compacted(self, index: int) -> None:
+        """A snapshot replaced everything up to `index`: nobody can say any more what was there."""
+        for waiting in [i for i in self._by_index if i <= index]:
+            self._by_index.pop(waiting).settle(Fate.UNKNOWN, None)
+
+    def abandon(self) -> None:
+        """This manager stops: nothing more will be learned here."""
+        for proposal in self._by_index.values():
+            proposal.settle(Fate.UNKNOWN, None)
+        self._by_index.clear()

@@ -1,0 +1,84 @@
+"""The control socket: a manager's serves the swarm, any other node's serves what is local."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from swarmd import __version__
+from swarmd.errors import FailedPrecondition
+from swarmd.manager.manager import Manager
+from swarmd.node.config import DEFAULT_CONTROL_SOCKET, Config
+from swarmd.node.identity import StateDirectory
+from swarmd.node.transport import NodeTransport
+from swarmd.transport.connection import Call, Router
+from swarmd.transport.credentials import Credentials
+from swarmd.transport.listener import ControlSocket
+from swarmd.wire import methods
+from swarmd.wire.authorise import authorise
+from swarmd.wire.control import StatusReply, StatusRequest
+from swarmd.wire.identity import Caller
+from swarmd.wire.methods import Method
+
+log = logging.getLogger(__name__)
+
+
+class Doors:
+    """Binds the control socket that fits the node's role (foundations: Control socket)."""
+
+    def __init__(
+        self,
+        config: Config,
+        directory: StateDirectory,
+        credentials: Credentials,
+        transport: NodeTransport,
+        session: Callable[[], str],
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._credentials = credentials
+        self._transport = transport
+        self._session = session
+
+    async def run_as_manager(
+        self, manager: Manager, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve the manager's router: a busy explicit path is refused, a busy default one gives way."""
+        asked = self._config.control_socket
+        if asked is not None:
+            await self._serve(asked, manager.router, task_status)
+            return
+        try:
+            await self._serve(DEFAULT_CONTROL_SOCKET, manager.router, task_status)
+        except (FailedPrecondition, OSError) as error:
+            path = self._directory.control_socket
+            log.warning("%s: the control socket is %s instead", error, path)
+            await self._serve(path, manager.router, task_status)
+
+    async def run_as_worker(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve `status` on the state directory's own socket."""
+        router = Router(self._authorise)
+        router.add(methods.STATUS, self._status)
+        await self._serve(self._worker_path(), router, task_status)
+
+    def _worker_path(self) -> Path:
+        return self._config.control_socket or self._directory.control_socket
+
+    async def _serve(self, path: Path, router: Router, task_status: trio.TaskStatus[None]) -> None:
+        log.info("control socket: %s", path)
+        await ControlSocket(path, self._credentials.identity, router, self._transport.hello).run(
+            task_status=task_status
+        )
+
+    async def _status(self, call: Call, request: StatusRequest) -> StatusReply:
+        identity = self._credentials.identity
+        return StatusReply(
+            node_id=identity.node_id, swarm_id=identity.swarm_id, version=__version__, session=self._session()
+        )
+
+    def _authorise(self, method: Method[Any, Any], caller: Caller) -> None:
+        authorise(method, caller, swarm_id=self._credentials.identity.swarm_id, is_removed=lambda _: False)

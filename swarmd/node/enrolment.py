@@ -1,0 +1,194 @@
+"""How a machine without an identity becomes a node: root, digest, CSR, token, certificate (reference security 2.2).
+
+Nothing is sent to a manager before its root is proved to be the token's; nothing is saved here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+import trio
+
+from swarmd.errors import (
+    Conflict,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Invalid,
+    NotFound,
+    PermissionDenied,
+    SwarmError,
+    Unavailable,
+)
+from swarmd.model import Availability, IssuanceState
+from swarmd.pki import (
+    CA_SERVER_NAME,
+    Subject,
+    new_key_and_csr,
+    parse_token,
+    root_digest,
+    verify_issued,
+)
+from swarmd.transport.credentials import joining_context
+from swarmd.transport.dialer import dial
+from swarmd.wire import ca
+from swarmd.wire.frames import Hello
+from swarmd.wire.methods import CA_ISSUE, CA_ROOT, CA_STATUS, Method
+
+log = logging.getLogger(__name__)
+
+TRIES_MAX: Final = 5
+RETRY_S: Final = 2.0
+CALL_S_MAX: Final = 5.0
+POLLS_S_MAX: Final = 120.0
+"""How long a request may stay undecided."""
+POLL_PAUSE_S: Final = 1.0
+POLL_PAUSE_S_MAX: Final = 30.0
+
+_TRANSIENT: Final = (Unavailable, DeadlineExceeded, Conflict, NotFound)
+"""Worth another try: nobody there, or a leader change between the request and its answer."""
+
+Req = TypeVar("Req")
+Resp = TypeVar("Resp")
+
+
+class CallConnection(Protocol):
+    """What is needed of a connection; `transport.connection.Connection` keeps it."""
+
+    async def call(self, method: Method[Req, Resp], request: Req, *, timeout_s: float = 5.0) -> Resp:
+        """A unary call."""
+        ...
+
+
+Dial = Callable[[str, bytes | None], AbstractAsyncContextManager[CallConnection]]
+"""(address, root) -> a connection to a manager without showing a certificate. `root` None: verify nothing."""
+
+
+class Enrolled(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A new identity, checked and not yet saved (PEM)."""
+
+    root: bytes
+    certificate: bytes
+    key: bytes
+    subject: Subject
+
+
+def joining_dial(hello: Callable[[], Hello]) -> Dial:
+    """The `Dial` of production: TLS under `root` to a manager by the name `swarm-ca`."""
+
+    def connect(address: str, root: bytes | None) -> AbstractAsyncContextManager[CallConnection]:
+        return dial(address, joining_context(root), hello(), server_name=CA_SERVER_NAME)
+
+    return connect
+
+
+class Enrolment:
+    """One joining: a key of its own, which all its tries share, so that a lost reply makes no second node.
+
+    Args:
+        addresses: managers to ask, in this order, at each try.
+        token: its digest proves the root, its secret is shown only under that root.
+        root: the trust root if it is known already; it must be the token's.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        token: str,
+        *,
+        dial: Dial,
+        now: Callable[[], float],
+        rng: random.Random,
+        availability: Availability = Availability.ACTIVE,
+        root: bytes | None = None,
+    ) -> None:
+        """Raises `Invalid` for a malformed token, or one of another root."""
+        self._addresses = tuple(addresses)
+        self._token = token
+        self._digest = parse_token(token).digest
+        self._dial = dial
+        self._now = now
+        self._rng = rng
+        self._availability = availability
+        self._root = root
+        if root is not None and root_digest(root) != self._digest:
+            raise Invalid("the join token is not of the swarm whose root certificate this node trusts")
+        self._key, self._csr = new_key_and_csr()
+
+    async def run(self) -> Enrolled:
+        """The new identity. 5 tries, 2 s apart, over all addresses.
+
+        Raises `Unavailable` with what was tried if nobody could be reached; at once what a manager refused (a wrong
+        token, a request that FAILED), and `PermissionDenied` if a root is not the token's. `Cancelled`: a node record
+        may have been made.
+        """
+        reasons: list[str] = []
+        for tried in range(TRIES_MAX):
+            if tried:
+                await trio.sleep(RETRY_S)
+            for address in self._addresses:
+                try:
+                    return await self._join(address)
+                except _TRANSIENT as error:
+                    log.warning("could not join through %s (try %d of %d): %s", address, tried + 1, TRIES_MAX, error)
+                    reasons.append(f"{address}: {error}")
+        raise Unavailable(
+            f"no manager let this node in ({'; '.join(dict.fromkeys(reasons)) or 'no address was given'})",
+            hint="check --join-addr, and that a manager runs and listens there",
+        )
+
+    async def _join(self, address: str) -> Enrolled:
+        if self._root is None:
+            self._root = await self._fetch_root(address)
+        root = self._root
+        request = ca.IssueRequest(csr=self._csr, token=self._token, availability=self._availability)
+        async with self._dial(address, root) as connection:
+            node_id, certificate = await request_certificate(connection, request, rng=self._rng)
+        subject = verify_issued(certificate, root=root, key=self._key, now=self._now())
+        if subject.node_id != node_id:
+            raise Invalid(f"{address} issued a certificate for another node than it said")
+        return Enrolled(root=root, certificate=certificate, key=self._key, subject=subject)
+
+    async def _fetch_root(self, address: str) -> bytes:
+        """The root that this manager shows, once it is proved to be the token's."""
+        async with self._dial(address, None) as connection:
+            reply = await connection.call(CA_ROOT, ca.RootRequest(), timeout_s=CALL_S_MAX)
+        if root_digest(reply.certificate) != self._digest:
+            raise PermissionDenied(
+                f"the root certificate of {address} does not match the join token's fingerprint; it was sent nothing",
+                hint="is the token of this swarm? if so, somebody may be in between",
+            )
+        return reply.certificate
+
+
+async def request_certificate(
+    connection: CallConnection, request: ca.IssueRequest, *, rng: random.Random
+) -> tuple[str, bytes]:
+    """Ask for a certificate and wait until it is decided, at most 2 minutes: (node id, PEM), not verified yet.
+
+    Raises `FailedPrecondition` with the server's reason if the request FAILED, `DeadlineExceeded` if it stays
+    undecided, and what the calls raise. `Cancelled`: it may be issued yet, and asking again with the same CSR finds it.
+    """
+    issued = await connection.call(CA_ISSUE, request, timeout_s=CALL_S_MAX)
+    poll = ca.StatusRequest(node_id=issued.node_id, csr_sha256=hashlib.sha256(request.csr).digest())
+    with trio.move_on_after(POLLS_S_MAX):
+        pause_s_max = POLL_PAUSE_S
+        while True:
+            status = await connection.call(CA_STATUS, poll, timeout_s=CALL_S_MAX)
+            if status.state in (IssuanceState.ISSUED, IssuanceState.ROTATE):
+                return issued.node_id, status.certificate
+            if status.state is IssuanceState.FAILED:
+                raise _failed(status.error)
+            # The server holds each call while it waits; this pause is for one that does not.
+            await trio.sleep(rng.uniform(0, pause_s_max))
+            pause_s_max = min(POLL_PAUSE_S_MAX, POLL_PAUSE_S + 2 * pause_s_max)
+    raise DeadlineExceeded(f"the certificate request was not decided within {POLLS_S_MAX:.0f} s")
+
+
+def _failed(reason: str) -> SwarmError:
+    return FailedPrecondition(f"the manager refused to issue a certificate: {reason or 'it gave no reason'}")

@@ -1,0 +1,135 @@
+"""Who this node is: loaded, founded, or enrolled (reference security 1.2, raft-store-node 4.1)."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from swarmd.errors import FailedPrecondition, Invalid, Unimplemented
+from swarmd.model import RaftConfig
+from swarmd.node.config import Config
+from swarmd.node.enrolment import Enrolment, joining_dial
+from swarmd.node.founding import Identity, found, make_log_durable
+from swarmd.pki import read_subject
+from swarmd.pki.pem import load_certificate, load_key, spki
+from swarmd.storage.identity_files import IdentityFiles
+from swarmd.storage.known_managers import NodeFile
+from swarmd.wire.frames import Hello
+
+log = logging.getLogger(__name__)
+
+
+class StateDirectory:
+    """Where one node keeps everything."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.certificates = path / "certificates"
+        self.identity = IdentityFiles(self.certificates)
+        self.data_keys = self.certificates / "data-keys.cbor"
+        self.raft = path / "raft"
+        self.tasks = path / "agent" / "tasks.db"
+        self.processes = path / "agent" / "process"
+        self.node_file = NodeFile(path / "state.cbor")
+        self.lock = path / "swarmd.lock"
+        self.control_socket = path / "control.sock"
+
+
+class IdentityFinder:
+    """Finds this node's identity, making one where that is allowed: existing state never founds a swarm again."""
+
+    def __init__(
+        self,
+        config: Config,
+        directory: StateDirectory,
+        *,
+        hello: Callable[[], Hello],
+        now: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._hello = hello
+        self._now = now
+        self._rng = rng
+
+    async def find(self) -> Identity:
+        """The identity, saved. Raises `FailedPrecondition` for a state directory that contradicts itself."""
+        saved = await trio.to_thread.run_sync(self._load)
+        if saved is not None:
+            return saved
+        if self._config.join_addr is not None:
+            return await self._enrol()
+        return await trio.to_thread.run_sync(self._found)
+
+    def _load(self) -> Identity | None:
+        files = self._directory.identity
+        pair, root = files.pair(_matches), files.root()
+        if pair is None and root is None:
+            return None
+        if pair is not None and root is not None:
+            return Identity(root=root, certificate=pair[0], key=pair[1])
+        if pair is None and self._config.join_addr is not None:
+            return None  # a joining that was interrupted: the root is kept, the rest is asked for again
+        raise FailedPrecondition(
+            f"{self._directory.certificates} holds only half of an identity",
+            hint="join again with --join-addr and --join-token, or start with an empty state directory",
+        )
+
+    async def _enrol(self) -> Identity:
+        assert self._config.join_addr is not None
+        if self._config.join_token is None:
+            raise Unimplemented(
+                "joining without a token is not built yet",
+                field="--join-token",
+                hint="give the token that `swarmctl cluster inspect` shows on a manager",
+            )
+        files = self._directory.identity
+        enrolled = await Enrolment(
+            (str(self._config.join_addr),),
+            self._config.join_token,
+            dial=joining_dial(self._hello),
+            now=self._now,
+            rng=self._rng,
+            root=await trio.to_thread.run_sync(files.root),
+        ).run()
+        identity = Identity(root=enrolled.root, certificate=enrolled.certificate, key=enrolled.key)
+        await trio.to_thread.run_sync(self._save, identity)
+        log.info("joined swarm %s as node %s", enrolled.subject.swarm_id, enrolled.subject.node_id)
+        return identity
+
+    def _found(self) -> Identity:
+        if self._directory.node_file.load().has_been_member:
+            raise FailedPrecondition(
+                "this node was a manager and lost its certificates", hint="restore a backup, or join another manager"
+            )
+        raft = RaftConfig(heartbeat_tick=self._config.heartbeat_tick, election_tick=self._config.election_tick)
+        founding = found(raft=raft, now=self._now(), rng=self._rng)
+        # A log without an identity is what a crash in the middle of a founding leaves; nobody ever saw that swarm.
+        shutil.rmtree(self._directory.raft, ignore_errors=True)
+        self._directory.data_keys.unlink(missing_ok=True)
+        make_log_durable(
+            founding,
+            raft_directory=self._directory.raft,
+            keys_path=self._directory.data_keys,
+            random_bytes=self._rng.randbytes,
+        )
+        self._save(founding.identity)
+        log.info("founded swarm %s", read_subject(founding.identity.certificate).swarm_id)
+        return founding.identity
+
+    def _save(self, identity: Identity) -> None:
+        self._directory.identity.save_root(identity.root)
+        self._directory.identity.save_pair(identity.certificate, identity.key)
+
+
+def _matches(certificate: bytes, key: bytes) -> bool:
+    try:
+        return spki(load_certificate(certificate).public_key()) == spki(load_key(key).public_key())
+    except Invalid:
+        return False

@@ -1,0 +1,210 @@
+"""`make bench [ONLY=floor|raft|failover|service|store|scheduler]`: one JSON object a line; real disk, real processes.
+
+Medians of several rounds; compare only figures of one run, the machine is shared and noisy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from swarmctl.client import Client
+from swarmd.model import ContainerSpec, Replicated, ServiceSpec, TaskSpec
+from swarmd.wire import control, methods
+from tests.e2e.machines import Failed, Machine, Swarm, task_processes, wait_until
+
+ROUNDS: Final = 5
+WINDOW_S: Final = 2.0
+FAILOVERS: Final = 7
+
+
+def tell(bench: str, value: float, unit: str, **parameters: Any) -> None:
+    """One line."""
+    print(json.dumps({"bench": bench, **parameters, "value": round(value, 4), "unit": unit}), flush=True)
+
+
+class LoadMachine(Machine):
+    """A machine whose daemon also runs writers."""
+
+    def start(self, *arguments: str) -> None:
+        """Start the load-taking manager: (listen, join address, token)."""
+        if arguments or not self.arguments:
+            self.arguments = list(arguments)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.member", str(self.state_dir), self.name, *self.arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log.open("ab"),
+            start_new_session=True,
+        )
+
+    def load(self, **command: Any) -> dict[str, Any]:
+        """Run one load in this process and return its figures."""
+        assert self.process is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed(f"{self.name} ended under load, see {self.log}:\n{self.tail()}")
+        return dict(json.loads(line))
+
+
+def load_swarm(root: Path, managers: int) -> Swarm:
+    """Managers that take load."""
+    swarm = Swarm(root)
+    for number in range(1, managers + 1):
+        machine = LoadMachine(root, f"node-{number}")
+        if number == 1:
+            machine.start("127.0.0.1:0", "", "")
+        else:
+            machine.start("127.0.0.1:0", f"127.0.0.1:{swarm.machines[0].port()}", swarm.token("manager"))
+        swarm.machines.append(machine)
+        machine.wait_ready()
+    swarm.wait_voters(managers)
+    return swarm
+
+
+def floor(root: Path) -> None:
+    """What the disk costs at least."""
+    times = []
+    with (root / "floor").open("wb") as file:
+        for _ in range(300):
+            began = time.perf_counter()
+            file.write(os.urandom(600))
+            file.flush()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - began)
+    tell("floor.fdatasync_ms", statistics.median(times) * 1e3, "ms")
+
+
+def raft(root: Path) -> None:
+    """Writes through the product's store: three processes, mutual TLS, fsync."""
+    swarm = load_swarm(root, 3)
+    try:
+        leader = swarm.leader()
+        assert isinstance(leader, LoadMachine)
+        for writers in (1, 8, 64, 256):
+            results = [leader.load(writers=writers, seconds=WINDOW_S, objects=1) for _ in range(ROUNDS)]
+            common = {"managers": 3, "writers": writers}
+            tell("raft.tx_per_s", statistics.median(r["rate"] for r in results), "1/s", **common)
+            tell("raft.p50_ms", statistics.median(r["p50_ms"] for r in results), "ms", **common)
+            tell("raft.p99_ms", statistics.median(r["p99_ms"] for r in results), "ms", **common)
+            tell("raft.leader_cpu_us", statistics.median(r["cpu_us"] for r in results), "us", **common)
+        results = [leader.load(writers=8, seconds=WINDOW_S, objects=200) for _ in range(ROUNDS)]
+        rate = statistics.median(r["rate"] for r in results) * 200
+        tell("raft.objects_per_s", rate, "1/s", managers=3, writers=8, objects=200)
+        compare_digests(swarm)
+    finally:
+        swarm.stop()
+
+
+def compare_digests(swarm: Swarm) -> None:
+    """kill -9 one follower, start it again: all three must have applied the very same history."""
+    leader = swarm.leader()
+    follower = next(m for m in swarm.machines if m is not leader)
+    follower.kill()
+    follower.start()
+    follower.wait_ready()
+
+    def equal() -> bool:
+        statuses = [m.status() or {} for m in swarm.machines]
+        return len({(s.get("applied_index"), s.get("digest")) for s in statuses}) == 1
+
+    wait_until(equal, 60, "the digests of the three managers differ")
+    tell("raft.digests_equal", 1, "bool", managers=3)
+
+
+def failover(root: Path) -> None:
+    """SIGKILL of the leader until the next accepted write, default ticks."""
+    swarm = Swarm(root)
+    try:
+        swarm.bootstrap(3)
+        times = []
+        for number in range(FAILOVERS):
+            leader = swarm.leader()
+            other = next(m for m in swarm.machines if m is not leader)
+            with Client(other.socket) as client:
+                leader.kill_daemon()
+                began = time.monotonic()
+                client.call(methods.SERVICE_CREATE, control.CreateService(spec=an_idle_service(f"after-{number}")))
+                times.append(time.monotonic() - began)
+            leader.start()
+            leader.wait_ready()
+            swarm.wait_voters(3)
+        tell("raft.failover_s", statistics.median(times), "s", managers=3, statistic="median")
+        tell("raft.failover_s", max(times), "s", managers=3, statistic="max")
+    finally:
+        swarm.stop()
+
+
+def an_idle_service(name: str) -> ServiceSpec:
+    """A service without tasks."""
+    return ServiceSpec(
+        name=name, task=TaskSpec(container=ContainerSpec(image="none", command=("true",))), mode=Replicated(replicas=0)
+    )
+
+
+def service(root: Path) -> None:
+    """From `service create` until every replica runs as a process."""
+    swarm = Swarm(root)
+    try:
+        swarm.bootstrap(3)
+        for replicas in (4, 50):
+            name = f"s{replicas}"
+            began = time.monotonic()
+            machine = swarm.leader()
+            machine.ctl(
+                *("service", "create", "--name", name, "--image", "sleep", "--replicas", str(replicas)),
+                *("--command", "sleep", "--args", "1000", "--no-wait"),
+            )
+            wait_until(lambda n=name, r=replicas: len(task_processes(n)) == r, 120, f"{replicas} replicas do not run")  # type: ignore[misc]
+            tell("service.running_s", time.monotonic() - began, "s", replicas=replicas, executor="process")
+            machine.ctl("service", "rm", name)
+            wait_until(lambda n=name: not task_processes(n), 60, "the replicas do not go")  # type: ignore[misc]
+    finally:
+        swarm.stop()
+
+
+def script(name: str) -> Callable[[Path], None]:
+    """A benchmark that is a script of its own."""
+
+    def run(_: Path) -> None:
+        subprocess.run([sys.executable, str(Path(__file__).parent / f"{name}.py")], check=True)
+
+    return run
+
+
+BENCHES: Final[dict[str, Callable[[Path], None]]] = {
+    "floor": floor,
+    "raft": raft,
+    "failover": failover,
+    "service": service,
+    "store": script("store"),
+    "scheduler": script("scheduler"),
+}
+
+
+def main(only: list[str]) -> int:
+    """Run the named ones, or all."""
+    unknown = [name for name in only if name not in BENCHES]
+    if unknown:
+        print(f"Error: no benchmark {unknown[0]!r}; there are {', '.join(BENCHES)}", file=sys.stderr)
+        return 2
+    for name in only or list(BENCHES):
+        with tempfile.TemporaryDirectory(prefix="swarm-bench-", dir=os.environ.get("BENCH_DIR")) as root:
+            BENCHES[name](Path(root))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,282 @@
+"""What the replicated store costs on this machine: `python tests/bench/store.py`. One JSON object a line.
+
+A create or update is everything between a writer's object and the changed tables, the object's making included: a
+transaction, its command, all preconditions, all indexes, the running digest over the entry's bytes. The bytes are made
+beforehand: encoding has a line of its own. 515-byte tasks, each with its own spec; medians of several rounds. Averages are
+of this process's CPU time, because other work may share the machine; percentiles are of wall time.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from swarmd.model import (
+    ContainerSpec,
+    Node,
+    NodeState,
+    NodeStatus,
+    Service,
+    ServiceSpec,
+    Task,
+    TaskSpec,
+    TaskState,
+    TaskStatus,
+    new_id,
+)
+from swarmd.raft import SnapshotMeta
+from swarmd.state import (
+    Command,
+    CommandId,
+    Route,
+    State,
+    Table,
+    Transaction,
+    decode_command,
+    encode_command,
+    encode_snapshot,
+)
+
+TASK_BYTES = 515
+TASKS = 20_000
+BATCH = 200
+ROUNDS = 5
+WATCHERS = 10_000
+NOW = 1_700_000_000.5
+RNG = random.Random(1)
+ID = CommandId(1, bytes(16), 1)
+
+
+def emit(bench: str, value: float, unit: str = "us", **parameters: Any) -> None:
+    print(json.dumps({"bench": bench, **parameters, "value": round(value, 3), "unit": unit}), flush=True)
+
+
+def make_task(id: str, service_id: str, padding: int) -> Task:
+    container = ContainerSpec(
+        image="registry.example.com/team/web:1.27.3",
+        command=("/usr/bin/web", "--port", "8080"),
+        env=("LOG_LEVEL=info", "PADDING=" + "x" * padding),
+        labels={"com.example.team": "web"},
+    )
+    return Task(
+        id=id,
+        service_id=service_id,
+        service_name="web",
+        slot=7,
+        spec=TaskSpec(container=container),
+        status=TaskStatus(state=TaskState.NEW, at=NOW, message="created"),
+        desired_state=TaskState.RUNNING,
+    )
+
+
+def padding_for(bytes_wanted: int) -> int:
+    state, service_id = State(), new_id(RNG)
+    empty = encode_command(command_of(state, lambda tx: tx.create(make_task(new_id(RNG), service_id, 0))))
+    return bytes_wanted + 20 - len(empty)
+
+
+def command_of(state: State, fn: Callable[[Transaction], None]) -> Command:
+    tx = state.begin(NOW, RNG)
+    fn(tx)
+    return tx.command(ID, actor="bench")
+
+
+def apply(state: State, fn: Callable[[Transaction], None]) -> None:
+    command = command_of(state, fn)
+    state.apply(state.index + 1, 1, encode_command(command), command)
+
+
+class Writer:
+    """Times transactions without the encoding of their entries: bytes of the right length stand in for it."""
+
+    def __init__(self, state: State, body_bytes: int) -> None:
+        self.state = state
+        self.body_bytes = body_bytes
+
+    def write(self, per_transaction: int, ids: list[str], change: Callable[[Transaction, str], None]) -> float:
+        """Microseconds an object."""
+        state, body = self.state, bytes(self.body_bytes * per_transaction)
+        began = time.process_time()
+        for start in range(0, len(ids), per_transaction):
+            tx = state.begin(NOW, RNG)
+            for id in ids[start : start + per_transaction]:
+                change(tx, id)
+            command = tx.command(ID, actor="bench")
+            state.apply(state.index + 1, 1, body, command)
+        return (time.process_time() - began) / len(ids) * 1e6
+
+
+def bench_writes(padding: int) -> State:
+    results: dict[tuple[str, int], list[float]] = {}
+    state = State()
+    for _ in range(ROUNDS):
+        for per_transaction in (BATCH, 1):
+            state = State()
+            writer = Writer(state, TASK_BYTES)
+            ids = [new_id(RNG) for _ in range(TASKS)]
+            services = [new_id(RNG) for _ in range(TASKS // 100)]
+            service_of = {id: services[position % len(services)] for position, id in enumerate(ids)}
+
+            def create(tx: Transaction, id: str, service_of: dict[str, str] = service_of) -> None:
+                tx.create(make_task(id, service_of[id], padding))
+
+            def update(tx: Transaction, id: str) -> None:
+                task = tx.task(id)
+                assert task is not None
+                tx.update(replace(task, status=TaskStatus(state=TaskState.RUNNING, at=NOW, message="started")))
+
+            def report(tx: Transaction, id: str) -> None:
+                tx.report("", id, TaskStatus(state=TaskState.COMPLETE, at=NOW, message="finished"))
+
+            gc.collect()
+            gc.freeze()
+            results.setdefault(("store.create_us", per_transaction), []).append(
+                writer.write(per_transaction, ids, create)
+            )
+            RNG.shuffle(ids)
+            results.setdefault(("store.update_us", per_transaction), []).append(
+                writer.write(per_transaction, ids, update)
+            )
+            results.setdefault(("store.report_us", per_transaction), []).append(
+                writer.write(per_transaction, ids, report)
+            )
+    for (bench, per_transaction), values in results.items():
+        emit(bench, statistics.median(values), objects=TASKS, per_transaction=per_transaction)
+    return state
+
+
+def bench_assign(padding: int) -> None:
+    rounds = [assign_round(padding) for _ in range(ROUNDS)]
+    emit("store.assign_us", statistics.median(rounds), objects=TASKS, per_transaction=BATCH)
+
+
+def assign_round(padding: int) -> float:
+    state, ids, service_id = State(), [new_id(RNG) for _ in range(TASKS)], new_id(RNG)
+    nodes = [new_id(RNG) for _ in range(1_000)]
+    ready = NodeStatus(state=NodeState.READY, confirmed=True)
+    apply(state, lambda tx: [tx.create(Node(id=node_id, status=ready)) for node_id in nodes] and None)
+    writer = Writer(state, 58)
+    writer.write(BATCH, ids, lambda tx, id: tx.create(make_task(id, service_id, padding)))
+    status = TaskStatus(state=TaskState.ASSIGNED, at=NOW, message="scheduled")
+    node_of = {id: nodes[position % len(nodes)] for position, id in enumerate(ids)}
+    value = writer.write(BATCH, ids, lambda tx, id: tx.assign(id, node_of[id], status))
+    assert all(task.node_id for task in state.tasks())
+    return value
+
+
+def bench_reads(state: State) -> None:
+    ids = [task.id for task in state.tasks()]
+    RNG.shuffle(ids)
+    rounds = []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        for id in ids:
+            state.task(id)
+        rounds.append((time.process_time() - began) / len(ids) * 1e6)
+    emit("store.get_us", statistics.median(rounds), objects=len(ids))
+    names = [f"service-{position}" for position in range(1_000)]
+    for name in names:
+        spec = ServiceSpec(name=name, task=TaskSpec(container=ContainerSpec(image="web")))
+        apply(state, lambda tx, spec=spec: tx.create(Service(id=new_id(RNG), spec=spec)))  # type: ignore[misc]
+    began = time.process_time()
+    for name in names:
+        state.service_by_name(name)
+    emit("store.find_by_name_us", (time.process_time() - began) / len(names) * 1e6, objects=len(names))
+
+
+def bench_events() -> None:
+    """One event among 10,000 watchers, each of its own node's tasks: publishing it, and the whole update with it."""
+    state, woken = State(), []
+    service_id, node_ids = new_id(RNG), [new_id(RNG) for _ in range(WATCHERS)]
+    subscriptions = [
+        state.subscribe([Route(Table.TASK, "node_id", node_id)], wake=lambda: woken.append(1)) for node_id in node_ids
+    ]
+    tasks = [replace(make_task(new_id(RNG), service_id, 0), node_id=node_id) for node_id in node_ids[:2_000]]
+    for task in tasks:
+        apply(state, lambda tx, task=task: tx.create(task))  # type: ignore[misc]
+    for subscription in subscriptions:
+        subscription.take()
+    woken.clear()
+    publish, updates = [], []
+    for position, task in enumerate(tasks):
+        held = state.task(task.id)
+        assert held is not None
+        began = time.perf_counter()
+        state._router.publish(Table.TASK, held, held, state.index)
+        state._router.wake()
+        publish.append((time.perf_counter() - began) * 1e6)
+        subscriptions[position].take()
+        changed = TaskStatus(state=TaskState.RUNNING, at=NOW)
+        began = time.perf_counter()
+        tx = state.begin(NOW, RNG)
+        tx.report(task.node_id, task.id, changed)
+        state.apply(state.index + 1, 1, bytes(120), tx.command(ID, actor="bench"))
+        updates.append((time.perf_counter() - began) * 1e6)
+        assert len(subscriptions[position].take()) == 1
+    assert len(woken) == 2 * len(tasks)
+    for bench, values in (("store.event_us", publish), ("store.update_with_event_us", updates)):
+        values.sort()
+        for quantile in (50, 99):
+            emit(bench, values[len(values) * quantile // 100], watchers=WATCHERS, percentile=quantile)
+
+
+def bench_encoding(padding: int) -> None:
+    state, service_id = State(), new_id(RNG)
+    ids = [new_id(RNG) for _ in range(BATCH)]
+    command = command_of(state, lambda tx: [tx.create(make_task(id, service_id, padding)) for id in ids] and None)
+    body = encode_command(command)
+    for bench, work in (
+        ("store.encode_us", lambda: encode_command(command)),
+        ("store.decode_us", lambda: decode_command(body)),
+    ):
+        rounds = []
+        for _ in range(20):
+            began = time.process_time()
+            work()
+            rounds.append((time.process_time() - began) / BATCH * 1e6)
+        emit(bench, statistics.median(rounds), objects=BATCH, bytes_per_object=len(body) // BATCH)
+
+
+def bench_snapshot(state: State) -> None:
+    began = time.perf_counter()
+    captured = state.capture()
+    emit("store.capture_ms", (time.perf_counter() - began) * 1e3, "ms", objects=len(list(state.tasks())))
+    meta, steps, chunks = SnapshotMeta(index=state.index, term=1), [], []
+    stream = encode_snapshot(captured, meta)
+    while True:
+        began = time.perf_counter()
+        chunk = next(stream, None)
+        steps.append((time.perf_counter() - began) * 1e3)
+        if chunk is None:
+            break
+        chunks.append(chunk)
+    steps.sort()
+    size = sum(map(len, chunks))
+    emit("store.snapshot_step_ms", steps[len(steps) * 99 // 100], "ms", percentile=99, bytes=size)
+    emit("store.snapshot_step_ms", steps[-1], "ms", percentile=100, bytes=size)
+    began = time.perf_counter()
+    other = State()
+    other.restore(meta, chunks)
+    emit("store.restore_ms", (time.perf_counter() - began) * 1e3, "ms", bytes=size)
+    assert other.digest == state.digest
+
+
+def main() -> None:
+    padding = padding_for(TASK_BYTES)
+    state = bench_writes(padding)
+    bench_reads(state)
+    bench_assign(padding)
+    bench_events()
+    bench_encoding(padding)
+    bench_snapshot(state)
+
+
+if __name__ == "__main__":
+    main()
