@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import trio
 
-from swarmd.errors import SwarmError
+from swarmd.errors import PermissionDenied, SwarmError
 from swarmd.manager import assembly
 from swarmd.manager.assembly import Opened
 from swarmd.manager.control_api import LocalNode
@@ -39,7 +39,17 @@ READDRESS_RETRY_S: Final = 5.0
 class Dial(Protocol):
     """Opens a connection of a class (`control`, `raft`, `bulk`) to an address, showing this node's certificate."""
 
-    def __call__(self, address: str, class_: str = "control") -> AbstractAsyncContextManager[Connection]: ...
+    def __call__(
+        self, address: str, class_: str = "control", *, router: Router | None = None
+    ) -> AbstractAsyncContextManager[Connection]: ...
+
+
+class MakeListener(Protocol):
+    """Makes the listener of the remote API."""
+
+    def __call__(
+        self, router: Router, *, admit: Callable[[Caller], None], on_connection: Callable[[Connection], None]
+    ) -> Listener: ...
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +59,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """`STATE/raft`."""
     sealer_of: Callable[[LogIdentity], Sealer]
     credentials: Credentials
-    listener_of: Callable[[Router], Listener]
+    listener_of: MakeListener
     dial: Dial
     advertised: Callable[[int], tuple[str, ...]]
     """Bound port -> the addresses to announce."""
@@ -73,7 +83,7 @@ class Manager:
         self._around = around
         self._identity = around.credentials.identity
         self.router = Router(self._authorise)
-        self._listener = around.listener_of(self.router)
+        self._listener = around.listener_of(self.router, admit=self._admit, on_connection=self._accepted)
         self.addresses: tuple[str, ...] = ()
         self.parts: Parts | None = None
         self._joined: JoinReply | None = None
@@ -159,6 +169,7 @@ class Manager:
             writer=writer,
             identity=self._identity,
             dial=self._around.dial,
+            router=self.router,
             hint=assembly.configuration_of(self._joined),
             features=self._around.features,
             close_peers=self._listener.close_peers,
@@ -169,6 +180,8 @@ class Manager:
         parts.serve(self.router, local=_Local(self, self._around), local_root=lambda: self._around.credentials.root)
         async with trio.open_nursery() as nursery:
             await parts.start(nursery)
+            for connection in self._listener.connections:
+                parts.peers.accepted(connection)  # the leader dials as soon as it lets us in
             nursery.start_soon(self._announce_addresses, opened.identity)
             task_status.started()
 
@@ -209,6 +222,15 @@ class Manager:
 
     def _authorise(self, method: Method[Any, Any], caller: Caller) -> None:
         authorise(method, caller, swarm_id=self._identity.swarm_id, is_removed=self._is_removed)
+
+    def _admit(self, peer: Caller) -> None:
+        """Refuse a removed node at the door, before it says anything."""
+        if peer.identity is not None and self._is_removed(peer.identity.node_id):
+            raise PermissionDenied(f"node {peer.identity.node_id} was removed from the swarm")
+
+    def _accepted(self, connection: Connection) -> None:
+        if self.parts is not None:
+            self.parts.peers.accepted(connection)
 
     def _is_removed(self, node_id: str) -> bool:
         return self.parts is not None and self.parts.driver.state.removed_node(node_id) is not None

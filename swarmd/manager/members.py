@@ -103,7 +103,7 @@ class Members:
         node = self._driver.state.node(identity.node_id)
         if node is None:
             raise NotFound(f"node {identity.node_id} is not known to this swarm")
-        if node.role is not Role.MANAGER:
+        if node.role is not Role.MANAGER or node.spec.desired_role is not Role.MANAGER:
             raise PermissionDenied(f"node {identity.node_id} is not (any more) a manager")
         return identity.node_id
 

@@ -10,15 +10,16 @@ from typing import Any, Protocol
 
 import trio
 
-from swarmd.errors import Unavailable
+from swarmd.errors import Gone, Unavailable
 from swarmd.manager.assembly import Opened
+from swarmd.manager.bell import Bell
 from swarmd.manager.ca_server import CAServer
 from swarmd.manager.control_api import ControlApi, LocalNode
 from swarmd.manager.dispatcher import Dispatcher
 from swarmd.manager.dispatcher import handlers as dispatcher_handlers
 from swarmd.manager.loops import AllocatorLoop, OrchestratorLoop, ReaperLoop, RoleManagerLoop, SchedulerLoop
 from swarmd.manager.members import Members
-from swarmd.manager.peers import Peers
+from swarmd.manager.peers import RAFT_CLASS, Peers
 from swarmd.manager.proxy import LeaderLink, LeaderProxy
 from swarmd.manager.raft_door import RaftDoor
 from swarmd.manager.raft_driver import RaftDriver
@@ -28,7 +29,9 @@ from swarmd.manager.snapshots import Snapshots
 from swarmd.manager.update import ReplicatedStore
 from swarmd.model import RaftConfig
 from swarmd.raft import Configuration, Message, RaftCore, SnapshotMeta
+from swarmd.state.command import Table
 from swarmd.state.store import State
+from swarmd.state.watch import Route
 from swarmd.storage.log_store import LogWriter
 from swarmd.transport.connection import Connection, Router
 from swarmd.wire import methods
@@ -44,7 +47,9 @@ DEFAULTS = RaftConfig()
 class Dial(Protocol):
     """Opens a connection of a class (`control`, `raft`, `bulk`) to an address."""
 
-    def __call__(self, address: str, class_: str = "control") -> AbstractAsyncContextManager[Connection]: ...
+    def __call__(
+        self, address: str, class_: str = "control", *, router: Router | None = None
+    ) -> AbstractAsyncContextManager[Connection]: ...
 
 
 class Parts:
@@ -59,6 +64,7 @@ class Parts:
         writer: LogWriter,
         identity: Identity,
         dial: Dial,
+        router: Router,
         hint: Configuration,
         features: tuple[str, ...],
         close_peers: Callable[[str], None],
@@ -73,7 +79,7 @@ class Parts:
         self._rng = rng
         self.peers = Peers(
             core.member_id,
-            lambda address: dial(address, "raft"),
+            lambda address: dial(address, RAFT_CLASS, router=router),
             rng,
             on_unreachable=lambda member_id: self.driver.peer_unreachable(member_id),
         )
@@ -135,6 +141,7 @@ class Parts:
         await nursery.start(self.driver.run)
         await nursery.start(self.leadership.run)
         nursery.start_soon(self._tell_sessions_of_managers)
+        nursery.start_soon(self._close_on_removed_nodes)
 
     def _components_of_a_reign(self) -> Sequence[Component]:
         """Fresh ones for each term: what a former reign knew is not believed."""
@@ -157,6 +164,22 @@ class Parts:
                 self.dispatcher.managers_changed()
                 if not self.driver.is_leading:
                     self.dispatcher = None
+
+    async def _close_on_removed_nodes(self) -> None:
+        """A removed node is refused at every door; here its open connections end, on every manager."""
+        while True:
+            bell = Bell()
+            removals = self.driver.state.subscribe([Route(Table.REMOVED_NODE)], wake=bell.ring)
+            try:
+                while True:
+                    await bell.wait()
+                    for event in removals.take():
+                        self._close_peers(event.id)
+            except Gone:
+                for node in self.driver.state.removed_nodes():
+                    self._close_peers(node.id)
+            finally:
+                removals.close()
 
     # -- small joints ------------------------------------------------------------------------------------------
 

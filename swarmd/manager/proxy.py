@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import trio
 
-from swarmd.errors import OutcomeUnknown, Unavailable
+from swarmd.errors import OutcomeUnknown, SwarmError, Unavailable
 from swarmd.manager.raft_driver import RaftDriver
 from swarmd.raft import Member
 from swarmd.transport.connection import Call, Connection, UnaryHandler
@@ -60,20 +60,20 @@ class LeaderLink:
     async def _open(self, leader: Member) -> Connection:
         if self._nursery is None:
             raise Unavailable("this manager is not running")
-        failure = Unavailable(f"the leader {leader.node_id} has no address")
+        failure: SwarmError = Unavailable(f"the leader {leader.node_id} has no address")
         for address in leader.addresses:
-            opened: list[Connection | Unavailable] = await self._nursery.start(self._hold, address)
+            opened: list[Connection | SwarmError] = await self._nursery.start(self._hold, address)
             if isinstance(opened[0], Connection):
                 return opened[0]
             failure = opened[0]
-        raise failure
+        raise Unavailable(f"the leader {leader.node_id} cannot be reached: {failure}")
 
-    async def _hold(self, address: str, *, task_status: trio.TaskStatus[list[Connection | Unavailable]]) -> None:
+    async def _hold(self, address: str, *, task_status: trio.TaskStatus[list[Connection | SwarmError]]) -> None:
         try:
             async with self._dial(address) as connection:
                 task_status.started([connection])
                 await connection.closed.wait()
-        except Unavailable as error:
+        except SwarmError as error:
             task_status.started([error])
 
 

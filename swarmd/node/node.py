@@ -226,8 +226,8 @@ class _Life:
             directory=self._directory.raft,
             sealer_of=partial(sealer_of, keys_path=self._directory.data_keys, random_bytes=os.urandom),
             credentials=self._credentials,
-            listener_of=lambda router: self._transport.listener(
-                router, listening_endpoint(config, self._contents.remote_port)
+            listener_of=partial(
+                self._transport.listener, endpoint=listening_endpoint(config, self._contents.remote_port)
             ),
             dial=self._transport.dial,
             advertised=self._advertised,

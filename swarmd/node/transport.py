@@ -15,6 +15,7 @@ from swarmd.transport.credentials import Credentials, joining_context
 from swarmd.transport.dialer import dial
 from swarmd.transport.listener import Listener
 from swarmd.wire.frames import Hello
+from swarmd.wire.identity import Caller
 
 
 def anonymous_hello() -> Hello:
@@ -40,9 +41,11 @@ class NodeTransport:
             version=__version__,
         )
 
-    def dial(self, address: str, class_: str = "control") -> AbstractAsyncContextManager[Connection]:
-        """A connection that shows this node's certificate."""
-        return dial(address, self._credentials.client_context(), self.hello(class_))
+    def dial(
+        self, address: str, class_: str = "control", *, router: Router | None = None
+    ) -> AbstractAsyncContextManager[Connection]:
+        """A connection that shows this node's certificate; `router` serves what the peer calls on it."""
+        return dial(address, self._credentials.client_context(), self.hello(class_), router=router)
 
     def dial_anonymously(self, address: str) -> AbstractAsyncContextManager[Connection]:
         """A connection without a certificate, under the trust root: the door for an expired one."""
@@ -65,9 +68,24 @@ class NodeTransport:
                 reasons.append(f"{address}: {error}")
         raise Unavailable(f"no manager answers ({'; '.join(reasons) or 'none is known'})")
 
-    def listener(self, router: Router, endpoint: Endpoint) -> Listener:
+    def listener(
+        self,
+        router: Router,
+        endpoint: Endpoint,
+        *,
+        admit: Callable[[Caller], None],
+        on_connection: Callable[[Connection], None],
+    ) -> Listener:
         """A listener for `router`."""
-        return Listener(endpoint.host, endpoint.port, self._credentials, router, self.hello)
+        return Listener(
+            endpoint.host,
+            endpoint.port,
+            self._credentials,
+            router,
+            self.hello,
+            admit=admit,
+            on_connection=on_connection,
+        )
 
 
 def listening_endpoint(config: Config, remembered_port: int) -> Endpoint:

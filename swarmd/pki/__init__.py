@@ -1,1 +1,36 @@
 """Who may speak: the CA, CSRs, join tokens, renewal times. `now` is passed in. Must not know files or sockets."""
+
+from swarmd.pki.authority import (
+    CA_SERVER_NAME,
+    OU_OF_ROLE,
+    Authority,
+    Subject,
+    check_csr,
+    new_key_and_csr,
+    read_subject,
+    renewal_at,
+    root_digest,
+    verify_issued,
+)
+from swarmd.pki.renewal import authenticate_renewal, have_same_key, sign_renewal
+from swarmd.pki.tokens import JoinToken, new_token, parse_token, role_of_token
+
+__all__ = [
+    "CA_SERVER_NAME",
+    "OU_OF_ROLE",
+    "Authority",
+    "JoinToken",
+    "Subject",
+    "authenticate_renewal",
+    "check_csr",
+    "have_same_key",
+    "new_key_and_csr",
+    "new_token",
+    "parse_token",
+    "read_subject",
+    "renewal_at",
+    "role_of_token",
+    "root_digest",
+    "sign_renewal",
+    "verify_issued",
+]
