@@ -65,7 +65,7 @@ async def load(node: Node, command: dict[str, Any]) -> dict[str, Any]:
     assert node.manager is not None
     assert node.manager.parts is not None
     store = node.manager.parts.store
-    rng = random.Random(1)
+    rng = random.Random(time.perf_counter_ns())
     latencies: list[float] = []
     watcher = store.state.subscribe([Route(Table.TASK)], wake=lambda: None, events_max=1_000_000)
     cpu = time.process_time()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from swarmctl.client import Client
+from swarmctl.environment import Environment
 from swarmd.model import ContainerSpec, Replicated, ServiceSpec, TaskSpec
 from swarmd.wire import control, methods
 from tests.e2e.machines import Failed, Machine, Swarm, task_processes, wait_until
@@ -133,10 +134,10 @@ def failover(root: Path) -> None:
         for number in range(FAILOVERS):
             leader = swarm.leader()
             other = next(m for m in swarm.machines if m is not leader)
-            with Client(other.socket) as client:
+            with Client(other.socket, Environment()) as client:
                 leader.kill_daemon()
                 began = time.monotonic()
-                client.call(methods.SERVICE_CREATE, control.CreateService(spec=an_idle_service(f"after-{number}")))
+                client.change(methods.SERVICE_CREATE, control.CreateService(spec=an_idle_service(f"after-{number}")))
                 times.append(time.monotonic() - began)
             leader.start()
             leader.wait_ready()
