@@ -209,7 +209,9 @@ class Machine:
             if not self.is_up:
                 raise Failed(f"{self.name} ended at start, see {self.log}:\n{self.tail()}")
             status = self.status()
-            return bool(status and status.get("leader_node_id") and status.get("session") == "connected")
+            if not status or status.get("session") != "connected":
+                return False
+            return bool(status.get("leader_node_id")) or not status.get("is_manager")
 
         wait_until(is_ready, START_S_MAX, f"{self.name} is not ready", lambda: self.tail())
 
