@@ -22,7 +22,7 @@ class Fate(Enum):
 class Proposal:
     """One proposed entry. `done` is set when nothing more will be learned."""
 
-    __slots__ = ("command", "done", "error", "fate", "index", "outcome", "term")
+    __slots__ = ("command", "done", "error", "fate", "index", "outcome", "since", "term")
 
     def __init__(self, command: Command | None) -> None:
         self.command = command
@@ -32,6 +32,8 @@ class Proposal:
         self.error: BaseException | None = None
         self.index = 0
         self.term = 0
+        self.since = 0.0
+        """When it entered the log, on Trio's clock."""
 
     def settle(self, fate: Fate, outcome: Outcome | None) -> None:
         """The local commit reached its index."""
@@ -66,7 +68,7 @@ class Waiters:
 
     def expect(self, proposal: Proposal, index: int, term: int) -> None:
         """`proposal` is the entry (`index`, `term`). Whoever waited for that index is told that it was superseded."""
-        proposal.index, proposal.term = index, term
+        proposal.index, proposal.term, proposal.since = index, term, trio.current_time()
         earlier = self._by_index.get(index)
         if earlier is not None:
             # We lead again and wrote a new entry over our own lost one: that one is gone for good.
@@ -76,6 +78,14 @@ class Waiters:
     def pop(self, index: int) -> Proposal | None:
         """Whoever waits for `index`."""
         return self._by_index.pop(index, None)
+
+    def expire(self, before: float) -> None:
+        """Those that entered the log before that time are told that their fate is unknown; they may still happen."""
+        while self._by_index:
+            index = next(iter(self._by_index))
+            if self._by_index[index].since >= before:
+                return
+            self._by_index.pop(index).settle(Fate.UNKNOWN, None)
 
     def compacted(self, index: int) -> None:
         """A snapshot replaced everything up to `index`: nobody can say any more what was there."""

@@ -1,6 +1,7 @@
-"""How managers agree: the Raft core, its log, quorums and `Ready`. Must not know seconds, disks, or what entries mean."""
+"""How managers agree: the Raft core, its log, quorums and `Ready`. Must not know seconds, disks, what entries mean."""
 
 from swarmd.raft.core import RaftCore
+from swarmd.raft.membership import bootstrap_configuration, decode_change, encode_change
 from swarmd.raft.types import (
     ChangeKind,
     Configuration,
@@ -38,4 +39,7 @@ __all__ = [
     "Ready",
     "Settings",
     "SnapshotMeta",
+    "bootstrap_configuration",
+    "decode_change",
+    "encode_change",
 ]

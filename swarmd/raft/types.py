@@ -104,7 +104,7 @@ class MessageType(IntEnum):
     HEARTBEAT = 6
     HEARTBEAT_REPLY = 7
     SNAPSHOT = 8
-    """Leader to follower. The caller streams the snapshot's data; the receiver steps this only once the data is durable."""
+    """Leader to follower. The caller streams the data; the receiver steps this only once the data is durable."""
     TIMEOUT_NOW = 9
     READ_INDEX = 10
     READ_INDEX_REPLY = 11
@@ -118,7 +118,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     target: int
     term: int = 0
     index: int = 0
-    """APPEND: index before `entries`. APPEND_REPLY: last durable match, or on reject the index refused."""
+    """APPEND: index before `entries`. APPEND_REPLY: last durable match, or on reject the index refused.
+    HEARTBEAT_REPLY: last index. READ_INDEX_REPLY: the read index (`log_term`: its term)."""
     log_term: int = 0
     commit: int = 0
     entries: tuple[Entry, ...] = ()
@@ -152,7 +153,9 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 
     Order: 1. send `messages` at once (a leader's APPENDs leave before its own disk write, performance-raft rule 2);
     2. make `hard_state` and `entries` durable in one write, then send `after_persist` and call
-    `core.persisted(last index, its term)`; writes never overtake each other, and later ones may be merged;
+    `core.persisted(last index, its term)`; writes never overtake each other, and later ones may be merged.
+    `after_persist` waits for every earlier write too, even if this Ready has nothing to write. If `snapshot` is set,
+    the stored log is first replaced by it as a whole, in order with the writes;
     3. if `snapshot` is set, replace the state machine by that snapshot (its data is already durable here);
     4. apply `committed` in order, then `core.applied(index)`.
     A committed entry may be applied before it is durable *here*: a majority already has it.
@@ -197,3 +200,6 @@ class ProgressView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Answered within the last election timeout."""
     ticks_since_heard: int
     is_snapshotting: bool = False
+    is_rolled_back: bool = False
+    """It has less than it once acknowledged (a restored or wiped disk): nothing more is sent to it; remove it and let
+    it join under a new member id."""

@@ -1,0 +1,134 @@
+"""What goes wrong, at random and aimed at the moments that matter."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from swarmd.errors import SwarmError
+from swarmd.raft import ChangeKind, Member, MembershipChange
+from tests.simulation.member import SimulatedMember
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+MEMBERS_MAX = 7
+
+
+class Nemesis:
+    """Throws the dice of `Faults` until the world heals."""
+
+    def __init__(self, world: World, rng: random.Random) -> None:
+        self._world = world
+        self._rng = rng
+        self.is_resting = False
+        faults = world.faults
+        self._aims = {
+            "vote": faults.aim_vote,
+            "persist": faults.aim_persist,
+            "change": faults.aim_change,
+            "snapshot": faults.aim_snapshot,
+            "elected": faults.aim_elected,
+        }
+        for every, deed in (
+            (faults.crash_every_ms, self._crash_somebody),
+            (faults.cut_every_ms, self._cut),
+            (faults.change_every_ms, self._change_membership),
+            (faults.transfer_every_ms, self._transfer),
+        ):
+            if every:
+                self._repeat(every, deed)
+
+    def _repeat(self, every_ms: int, deed: Callable[[], None]) -> None:
+        def again() -> None:
+            if not self.is_resting:
+                deed()
+                self._repeat(every_ms, deed)
+
+        self._world.after(self._rng.expovariate(1 / every_ms), again)
+
+    def saw(self, moment: str, member: SimulatedMember) -> None:
+        """A moment worth aiming at: perhaps the member dies in it, perhaps it is cut off."""
+        if self.is_resting or self._rng.random() >= self._aims[moment]:
+            return
+        if moment == "persist":
+            self.crash(member)
+        elif self._rng.random() < 0.7:
+            self._world.after(0, self.crash, member)  # once it has said what it was about to say
+        else:
+            self._world.network.isolate(member.member_id, self._world.members)
+            self._world.after(self._rng.uniform(200, 1500), self._mend)
+
+    def crash(self, member: SimulatedMember) -> None:
+        """Kill it; it comes back soon, at once, or late."""
+        if not member.is_up:
+            return
+        member.crash()
+        pause = self._rng.choice((5.0, 300.0, 1500.0))
+        self._world.after(self._rng.uniform(0, pause), self._world.restart, member)
+
+    def _crash_somebody(self) -> None:
+        up = [m for m in self._world.members.values() if m.is_up]
+        if up:
+            victims = up if self._rng.random() < 0.1 else [self._rng.choice(up)]
+            for victim in victims:
+                self.crash(victim)
+
+    def _cut(self) -> None:
+        self._world.network.cut(self._world.members)
+        self._world.count["partitions"] += 1
+        self._world.after(self._rng.uniform(200, 1500), self._mend)
+
+    def _mend(self) -> None:
+        self._world.network.mend()
+
+    def _transfer(self) -> None:
+        for leader in self._world.leaders():
+            try:
+                leader.core.transfer_leadership()
+            except SwarmError:
+                continue
+            self._world.count["transfers"] += 1
+            leader.drain()
+
+    def _wipe(self, member_id: int) -> None:
+        """A learner loses its disk: it never speaks again under this id, and whoever leads removes it."""
+        if self.is_resting:
+            return
+        for leader in self._world.leaders():
+            member = leader.core.configuration.member(member_id)
+            if member is None or member.is_voter or self._world.is_retired(member_id):
+                continue
+            if self._propose(leader, MembershipChange(kind=ChangeKind.REMOVE, member=member)):
+                self._world.retire(member_id)
+                self._world.count["learners wiped"] += 1
+
+    def _change_membership(self) -> None:
+        for leader in self._world.leaders():
+            members = leader.core.configuration.members
+            kind = self._rng.choice((ChangeKind.ADD_LEARNER, ChangeKind.REMOVE, ChangeKind.UPDATE_ADDRESSES))
+            if kind is ChangeKind.ADD_LEARNER:
+                if len(members) < MEMBERS_MAX:
+                    self._add(leader)
+                continue
+            member = self._rng.choice(members)
+            self._propose(leader, MembershipChange(kind=kind, member=member))
+
+    def _add(self, leader: SimulatedMember) -> None:
+        member_id = self._world.next_member_id()
+        member = Member(member_id=member_id, node_id=f"node-{member_id}")
+        if self._propose(leader, MembershipChange(kind=ChangeKind.ADD_LEARNER, member=member)):
+            self._world.spawn(member_id)
+            if self._rng.random() < self._world.faults.aim_learner:
+                self._world.after(self._rng.uniform(50, 600), self._wipe, member_id)
+
+    def _propose(self, leader: SimulatedMember, change: MembershipChange) -> bool:
+        try:
+            leader.core.propose_change(change)
+        except SwarmError:
+            return False
+        leader.drain()
+        self._world.count["membership changes"] += 1
+        self.saw("change", leader)
+        return True
