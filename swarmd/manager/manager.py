@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from swarmd.errors import PermissionDenied, SwarmError
-from swarmd.manager import assembly
+from swarmd.manager import assembly, collector
 from swarmd.manager.assembly import Opened
 from swarmd.manager.control_api import LocalNode
 from swarmd.manager.dispatcher import LocalLink
@@ -176,6 +176,7 @@ class Manager:
             now=self._around.now,
             rng=self._around.rng,
         )
+        collector.tune()
         self.router.remove(methods.CA_ROOT)
         parts.serve(self.router, local=_Local(self, self._around), local_root=lambda: self._around.credentials.root)
         async with trio.open_nursery() as nursery:

@@ -122,13 +122,13 @@ class Parts:
             methods.CA_ROOT: ca_server.root,
             methods.CA_ISSUE: ca_server.issue,
             methods.CA_STATUS: ca_server.status,
-            methods.RAFT_MESSAGES: door.messages,
             methods.RAFT_SNAPSHOT: door.snapshot,
             methods.RAFT_JOIN: self.members.join,
             methods.RAFT_LEAVE: self.members.leave,
             **dispatcher_handlers(lambda: self.dispatcher, managers=self.facts.manager_peers),
             **api.handlers(),
         }
+        router.add_sink(methods.RAFT_MESSAGES, door.messages)
         for method, handler in handlers.items():
             is_proxied = method.serves is Serves.LEADER_PROXY
             router.add(method, self.proxy.wrap(method, handler) if is_proxied else handler)

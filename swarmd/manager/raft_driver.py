@@ -100,7 +100,8 @@ class RaftDriver:
         self._reads: dict[int, trio.Event] = {}
         self._read_points: dict[int, int] = {}
         self._next_read = 1
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
+        self._is_turning = False
         self._seen: tuple[object, ...] = ()
         self._reign_term = 0
         self.changed = trio.Event()
@@ -137,7 +138,7 @@ class RaftDriver:
         if runs:
             self._disk.remember(runs)
         self.core.step(message)
-        self._wake.set()
+        self._turn()
 
     def propose(self, command: Command) -> Proposal:
         """Queue a command; await `fate` on what is returned. Raises `Unavailable` if not leading, or full."""
@@ -247,7 +248,10 @@ class RaftDriver:
                 while True:
                     await self._wake.wait()
                     self._wake = trio.Event()
-                    await self._pump()
+                    self._turn()
+                    if self._failure is not None:
+                        raise self._failure
+                    await self._do_what_takes_time()
             finally:
                 self._abandon_everybody()
 
@@ -271,22 +275,40 @@ class RaftDriver:
             self.core.announce_commit()
             self._wake.set()
 
-    async def _pump(self) -> None:
-        while True:
-            if self._failure is not None:
-                raise StorageFailed("the log cannot be written any more") from self._failure
-            self._propose_what_waits()
-            if self.core.has_ready():
-                self._do(self.core.take_ready())
-            if self._restore is not None:
-                await self._restore_snapshot(self._restore)
-            if self._committed:
-                self._apply_slice()
-                await trio.lowlevel.checkpoint()
-            elif not self.core.has_ready():
-                break
-        if self._snapshots.due(self.applied):
+    def _turn(self) -> None:
+        """Do everything that needs no waiting. Called where something happened: a task hop there is latency here."""
+        if self._is_turning or self._restore is not None or self._failure is not None:
+            self._wake.set()  # whoever is at it, or `run`, sees to the rest
+            return
+        self._is_turning = True
+        try:
+            while self._turn_once():
+                pass
+        except Exception as error:  # noqa: BLE001 - a defect here must end `run`, not the peer's connection
+            self._failure = error
+            self._wake.set()
+        finally:
+            self._is_turning = False
+
+    def _turn_once(self) -> bool:
+        """One round; whether another one could do more right now."""
+        self._propose_what_waits()
+        if self.core.has_ready():
+            self._do(self.core.take_ready())
+        if self._restore is None and self._committed:
+            self._apply_slice()
+        if self._restore is not None or self._committed:
+            self._wake.set()
+            return False
+        return self.core.has_ready()
+
+    async def _do_what_takes_time(self) -> None:
+        if self._restore is not None:
+            await self._restore_snapshot(self._restore)
+            self._wake.set()
+        elif self._snapshots.due(self.applied):
             self._take_snapshot()
+        await trio.lowlevel.checkpoint()
 
     def _propose_what_waits(self) -> None:
         if not self._proposals or self._disk.is_busy:
@@ -330,11 +352,12 @@ class RaftDriver:
         if ready.entries:
             last = ready.entries[-1]
             self.core.persisted(last.index, last.term)
-        self._wake.set()
+        self._turn()
 
     def _disk_failed(self, error: BaseException) -> None:
         # A failed fsync may have lost what was already acknowledged: stop taking part.
-        self._failure = error
+        self._failure = StorageFailed("the log cannot be written any more")
+        self._failure.__cause__ = error
         self._wake.set()
 
     def _answer_read(self, read: ReadReady) -> None:
@@ -389,8 +412,8 @@ class RaftDriver:
             waiter.settle(Fate.COMMITTED if mine else Fate.SUPERSEDED, outcome)
 
     async def _restore_snapshot(self, meta: SnapshotMeta) -> None:
-        self._restore = None
         self.state.restore(meta, await self._snapshots.chunks(meta))
+        self._restore = None
         self._waiters.compacted(meta.index)
         self._applied_up_to(meta.index)
         log.info("restored the snapshot at index %d", meta.index)

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+ENTRY_BYTES: Final = 512
+"""About what an entry adds to the log."""
 INCOMING_BYTES_MAX: Final = 1 << 30
 """A snapshot larger than this is refused: it would not fit in memory beside the state it replaces."""
 
@@ -59,6 +61,7 @@ class Snapshots:
         self._on_sent = on_sent
         self._on_received = on_received
         self._limiter = trio.CapacityLimiter(1)
+        self._newest_bytes = 0
         self._taking = False
         self._sending: set[int] = set()
         self._nursery: trio.Nursery | None = None
@@ -73,8 +76,12 @@ class Snapshots:
     # -- taking ---------------------------------------------------------------------------------------------------
 
     def due(self, applied: int) -> bool:
-        """Whether enough was applied since the newest one."""
-        return self._nursery is not None and not self._taking and applied - self._newest.index >= self._interval()
+        """Whether enough was applied since the newest one: the interval, or what writing one costs, if that is more.
+
+        So a large state is not written again and again under load: at most half of what is written is snapshots.
+        """
+        wait = max(self._interval(), self._newest_bytes // ENTRY_BYTES)
+        return self._nursery is not None and not self._taking and applied - self._newest.index >= wait
 
     def take(self, state: State, meta: SnapshotMeta) -> None:
         """Capture now, encode and write in the background."""
@@ -91,7 +98,8 @@ class Snapshots:
                 await trio.lowlevel.checkpoint()  # each step is <= 2 ms: heartbeats pass in between
             await self._in_thread(partial(self._store.save, meta, chunks))
             self._newest = max(self._newest, meta, key=lambda m: m.index)
-            log.info("snapshot at index %d: %d bytes", meta.index, sum(map(len, chunks)))
+            self._newest_bytes = sum(map(len, chunks))
+            log.info("snapshot at index %d: %d bytes", meta.index, self._newest_bytes)
             self._on_saved(meta)
         finally:
             self._taking = False

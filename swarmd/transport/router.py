@@ -57,6 +57,11 @@ A ONE_WAY handler gets None as first message and from `stream.receive()` the byt
 """
 
 
+Sink = Callable[[bytes], None]
+"""Takes one posted message, at once and without waiting. A `SwarmError` it raises ends the stream with that error."""
+SinkMaker = Callable[[Call], Sink]
+
+
 class Router:
     """Method name -> handler. `authorise` stands in front of every one of them and nothing goes around it."""
 
@@ -64,6 +69,20 @@ class Router:
         """`authorise` raises `PermissionDenied` or `Unauthenticated`."""
         self._authorise = authorise
         self._handlers: dict[str, UnaryHandler | StreamHandler] = {}
+        self._sinks: dict[str, SinkMaker] = {}
+
+    def add_sink(self, method: Method[Any, Any], make: SinkMaker) -> None:
+        """Serve a ONE_WAY `method` in the connection's own read loop: no task and no queue between socket and sink."""
+        if method.shape is not Shape.ONE_WAY:
+            raise ValueError(f"{method.name} is not one-way")
+        self._sinks[method.name] = make
+
+    def sink_for(self, method: Method[Any, Any], caller: Caller) -> SinkMaker | None:
+        """The sink's maker, for a caller who may use it; None if `method` has a handler instead. Raises as `admit`."""
+        make = self._sinks.get(method.name)
+        if make is not None:
+            self._authorise(method, caller)
+        return make
 
     def add(self, method: Method[Any, Any], handler: UnaryHandler | StreamHandler) -> None:
         """Serve `method`. A method without a handler answers `unimplemented`; an unknown one too, typed."""
@@ -82,6 +101,35 @@ class Router:
         if handler is None:
             raise Unimplemented(f"{method.name} is not served here")
         return handler
+
+
+class SinkStream:
+    """The end of a ONE_WAY stream whose messages are taken as they come."""
+
+    def __init__(self, method: Method[Any, Any], sink: Sink, end: Callable[[SwarmError | None], None]) -> None:
+        self._request = method.request
+        self._sink = sink
+        self._end = end
+        self._is_over = False
+
+    def deliver(self, body: Any, size: int) -> None:
+        """Hand each message on. Raises `Invalid` if the body is none."""
+        for message in convert(body, self._request).messages:
+            if self._is_over:
+                return
+            try:
+                self._sink(message)
+            except SwarmError as error:
+                self.finish(error)
+
+    def grant(self) -> None:
+        """Nothing is ever sent back."""
+
+    def finish(self, error: SwarmError | None) -> None:
+        """The peer ended it, or the sink refused."""
+        if not self._is_over:
+            self._is_over = True
+            self._end(error)
 
 
 class IncomingCalls:
@@ -104,6 +152,7 @@ class IncomingCalls:
         self._nursery = nursery
         self._scopes: dict[int, trio.CancelScope] = {}
         self._streams: dict[int, Stream[Any, Any]] = {}
+        self._sinks: dict[int, SinkStream] = {}
 
     def opened(self, event: Opened) -> None:
         """Start the handler, or answer at once why not."""
@@ -113,6 +162,10 @@ class IncomingCalls:
             if len(self._scopes) >= HANDLERS_MAX:
                 raise ResourceExhausted(f"{HANDLERS_MAX} calls are under way on this connection")
             caller = origin(self._peer, event.headers)
+            make = self._router.sink_for(event.method, caller)
+            if make is not None:
+                self._open_sink(event, event.method, make(Call(event.method, caller, event.headers, math.inf)))
+                return
             handler = self._router.admit(event.method, caller)
         except SwarmError as error:
             self._say(self._session.error(event.stream, error))
@@ -124,12 +177,21 @@ class IncomingCalls:
         self._scopes[event.stream] = trio.CancelScope(deadline=deadline)
         self._nursery.start_soon(self._serve, call, handler, event.body, stream)
 
-    def stream(self, number: int) -> Stream[Any, Any] | None:
+    def _open_sink(self, event: Opened, method: Method[Any, Any], sink: Sink) -> None:
+        number = event.stream
+        self._sinks[number] = SinkStream(method, sink, lambda error: self._end_sink(number, error))
+
+    def _end_sink(self, number: int, error: SwarmError | None) -> None:
+        if self._sinks.pop(number, None) is not None and number in self._session:
+            self._say(self._session.error(number, error) if error is not None else self._session.end(number))
+
+    def stream(self, number: int) -> Stream[Any, Any] | SinkStream | None:
         """The handler's end, while it runs."""
-        return self._streams.get(number)
+        return self._streams.get(number) or self._sinks.get(number)
 
     def cancelled(self, number: int) -> None:
         """The peer no longer wants an answer."""
+        self._sinks.pop(number, None)
         scope = self._scopes.get(number)
         if scope is not None:
             scope.cancel()

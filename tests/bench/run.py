@@ -20,7 +20,7 @@ from swarmctl.client import Client
 from swarmctl.environment import Environment
 from swarmd.model import ContainerSpec, Replicated, ServiceSpec, TaskSpec
 from swarmd.wire import control, methods
-from tests.e2e.machines import Failed, Machine, Swarm, task_processes, wait_until
+from tests.e2e.machines import Failed, Machine, Swarm, wait_until
 
 ROUNDS: Final = 5
 WINDOW_S: Final = 2.0
@@ -168,10 +168,10 @@ def service(root: Path) -> None:
                 *("service", "create", "--name", name, "--image", "sleep", "--replicas", str(replicas)),
                 *("--command", "sleep", "--args", "1000", "--no-wait"),
             )
-            wait_until(lambda n=name, r=replicas: len(task_processes(n)) == r, 120, f"{replicas} replicas do not run")  # type: ignore[misc]
+            wait_until(lambda n=name, r=replicas: len(swarm.processes(n)) == r, 120, f"{replicas} replicas do not run")  # type: ignore[misc]
             tell("service.running_s", time.monotonic() - began, "s", replicas=replicas, executor="process")
             machine.ctl("service", "rm", name)
-            wait_until(lambda n=name: not task_processes(n), 60, "the replicas do not go")  # type: ignore[misc]
+            wait_until(lambda n=name: not swarm.processes(n), 60, "the replicas do not go")  # type: ignore[misc]
     finally:
         swarm.stop()
 

@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
-from tests.e2e.machines import Failed, Machine, Swarm, TaskProcess, task_processes, wait_for, wait_until
+from tests.e2e.machines import Failed, Machine, Swarm, TaskProcess, wait_for, wait_until
 
 SERVICE: Final = "web"
 GRACE_S: Final = 15.0
@@ -40,7 +40,7 @@ class Demo:
 
     def running(self) -> list[TaskProcess]:
         """The service's processes on this machine."""
-        return task_processes(SERVICE)
+        return self.swarm.processes(SERVICE)
 
     def live_nodes(self) -> set[str]:
         """Ids of nodes whose agent has a session with the leader now."""

@@ -129,10 +129,18 @@ class Machine:
 
     def stop(self) -> int:
         """SIGTERM the daemon; returns its exit status."""
+        self.terminate()
+        return self.wait_stopped()
+
+    def terminate(self) -> None:
+        """SIGTERM, once: a second one means "at once"."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def wait_stopped(self) -> int:
+        """The exit status of a daemon that was told to stop."""
         if self.process is None:
             return 0
-        if self.process.poll() is None:
-            self.process.terminate()
         try:
             return self.process.wait(STOP_S_MAX)
         except subprocess.TimeoutExpired:
@@ -305,14 +313,18 @@ class Swarm:
 
         wait_until(enough, START_S_MAX, f"there are not {count} voting managers")
 
+    def processes(self, service: str) -> list[TaskProcess]:
+        """The service's processes on these machines; other swarms on this computer have theirs."""
+        nodes = {machine.node_id for machine in self.machines}
+        return [process for process in task_processes(service) if process.node_id in nodes]
+
     def stop(self) -> None:
         """Stop every daemon, then whatever runs of their tasks."""
         for machine in self.machines:
-            if machine.is_up and machine.process is not None:
-                machine.process.terminate()
+            machine.terminate()
         for machine in self.machines:
             try:
-                machine.stop()
+                machine.wait_stopped()
             except Failed:
                 machine.kill_daemon()
         for machine in self.machines:

@@ -1,10 +1,10 @@
-"""kill -9 of whoever leads, of all managers at once, of an agent's daemon, of a whole worker: nothing acknowledged is lost."""
+"""kill -9: whoever leads, all managers at once, an agent's daemon, a whole worker. Nothing acknowledged is lost."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.e2e.machines import Swarm, TaskProcess, task_processes, wait_for, wait_until
+from tests.e2e.machines import Swarm, TaskProcess, wait_for, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -17,19 +17,19 @@ def create(swarm: Swarm, name: str, replicas: int) -> list[TaskProcess]:
         *("service", "create", "--name", name, "--image", "sleep", "--replicas", str(replicas)),
         *("--command", "sleep", "--args", "100000", "--no-wait"),
     )
-    return wait_for(lambda: running(name, replicas), 60, f"{name} does not run {replicas} times")
+    return wait_for(lambda: running(swarm, name, replicas), 60, f"{name} does not run {replicas} times")
 
 
-def running(name: str, count: int) -> list[TaskProcess] | None:
+def running(swarm: Swarm, name: str, count: int) -> list[TaskProcess] | None:
     """The service's processes, if there are this many."""
-    processes = task_processes(name)
+    processes = swarm.processes(name)
     return processes if len(processes) == count else None
 
 
 def remove(swarm: Swarm, name: str) -> None:
     """Remove a service and wait until its processes are gone."""
     swarm.any_up().ctl("service", "rm", name, "--no-wait")
-    wait_until(lambda: not task_processes(name), 60, f"{name} still runs")
+    wait_until(lambda: not swarm.processes(name), 60, f"{name} still runs")
 
 
 def keys(processes: list[TaskProcess]) -> set[tuple[str, int, int]]:
@@ -54,7 +54,7 @@ def test_whichever_manager_leads_may_be_killed_and_no_acknowledged_write_is_lost
         leader.wait_ready()
         swarm.wait_voters(3)
         assert leader.json("service", "inspect", "survivor")["spec"]["labels"]["round"] == str(number)
-    assert keys(task_processes("survivor")) == before
+    assert keys(swarm.processes("survivor")) == before
     remove(swarm, "survivor")
 
 
@@ -74,7 +74,7 @@ def test_all_managers_killed_at_once_lose_nothing_and_touch_no_task(swarm: Swarm
     swarm.wait_voters(3)
     assert label_of(swarm, "whole") == "last"
     wait_until(lambda: all_running(swarm, "whole", 4), 30, "the tasks are not all known as running")
-    assert keys(task_processes("whole")) == before
+    assert keys(swarm.processes("whole")) == before
     remove(swarm, "whole")
 
 
@@ -94,7 +94,7 @@ def test_an_agents_daemon_killed_and_restarted_keeps_the_same_processes(swarm: S
     worker.start()
     worker.wait_ready()
     wait_until(lambda: node_state(swarm, worker.node_id) == "READY", 30, "the worker is not back")
-    assert keys(task_processes("adopted")) == keys(before)
+    assert keys(swarm.processes("adopted")) == keys(before)
     assert {t["id"] for t in worker_tasks(swarm, worker.node_id)} == tasks
     remove(swarm, "adopted")
 
@@ -119,7 +119,7 @@ def test_tasks_of_a_worker_killed_for_good_run_elsewhere_after_its_grace(swarm: 
     worker.kill()
     # 3.5 heartbeats and 2 s in the bench; here only that it happens.
     moved = wait_for(
-        lambda: running_elsewhere("moved", 4, node_id), 3.5 * HEARTBEAT_S + 30, "the tasks were not replaced"
+        lambda: running_elsewhere(swarm, "moved", 4, node_id), 3.5 * HEARTBEAT_S + 30, "the tasks were not replaced"
     )
     assert keys(untouched) <= keys(moved)
     worker.start()
@@ -127,7 +127,7 @@ def test_tasks_of_a_worker_killed_for_good_run_elsewhere_after_its_grace(swarm: 
     remove(swarm, "moved")
 
 
-def running_elsewhere(name: str, count: int, node_id: str) -> list[TaskProcess] | None:
+def running_elsewhere(swarm: Swarm, name: str, count: int, node_id: str) -> list[TaskProcess] | None:
     """The service's processes if there are this many, none of them on that node."""
-    processes = running(name, count)
+    processes = running(swarm, name, count)
     return processes if processes and all(p.node_id != node_id for p in processes) else None

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.e2e.machines import STOP_S_MAX, Machine, Swarm, task_processes, wait_until
+from tests.e2e.machines import STOP_S_MAX, Machine, Swarm, wait_until
 from tests.e2e.test_crashes import create, keys, node_state, remove, running
 
 pytestmark = pytest.mark.slow
@@ -17,12 +17,12 @@ def test_sigterm_stops_a_daemon_and_leaves_its_tasks_running(swarm: Swarm) -> No
     before = keys(create(swarm, "stays", 4))
     leader = swarm.leader()
     assert leader.stop() == 0, leader.tail()
-    assert keys(task_processes("stays")) == before
+    assert keys(swarm.processes("stays")) == before
     swarm.any_up().ctl("service", "update", "stays", "--label", "after=stop", "--no-wait")
     leader.start()
     leader.wait_ready()
     swarm.wait_voters(3)
-    assert keys(task_processes("stays")) == before
+    assert keys(swarm.processes("stays")) == before
     remove(swarm, "stays")
 
 
@@ -46,17 +46,17 @@ def test_a_drained_node_gives_up_its_tasks_and_gets_new_ones_once_active(swarm: 
     worker = swarm.machines[3]
     operator = swarm.any_up()
     operator.ctl("node", "drain", worker.name)
-    wait_until(lambda: moved_away("drained", 4, worker.node_id), 60, "the drained node keeps tasks")
+    wait_until(lambda: moved_away(swarm, "drained", 4, worker.node_id), 60, "the drained node keeps tasks")
     operator.ctl("node", "activate", worker.name)
     operator.ctl("service", "update", "drained", "--replicas", "8", "--no-wait")
-    wait_until(lambda: len(task_processes("drained")) == 8, 60, "eight replicas do not run")
-    assert any(p.node_id == worker.node_id for p in task_processes("drained"))
+    wait_until(lambda: len(swarm.processes("drained")) == 8, 60, "eight replicas do not run")
+    assert any(p.node_id == worker.node_id for p in swarm.processes("drained"))
     remove(swarm, "drained")
 
 
-def moved_away(name: str, count: int, node_id: str) -> bool:
+def moved_away(swarm: Swarm, name: str, count: int, node_id: str) -> bool:
     """Whether all replicas run, none of them on that node."""
-    processes = running(name, count)
+    processes = running(swarm, name, count)
     return bool(processes) and all(p.node_id != node_id for p in processes or [])
 
 
@@ -66,8 +66,8 @@ def test_a_paused_node_keeps_its_tasks_and_gets_no_new_ones(swarm: Swarm) -> Non
     operator = swarm.any_up()
     operator.ctl("node", "pause", worker.name)
     operator.ctl("service", "update", "paused", "--replicas", "10", "--no-wait")
-    wait_until(lambda: len(task_processes("paused")) == 10, 60, "ten replicas do not run")
-    assert keys([p for p in task_processes("paused") if p.node_id == worker.node_id]) == keys(before)
+    wait_until(lambda: len(swarm.processes("paused")) == 10, 60, "ten replicas do not run")
+    assert keys([p for p in swarm.processes("paused") if p.node_id == worker.node_id]) == keys(before)
     operator.ctl("node", "activate", worker.name)
     remove(swarm, "paused")
 
@@ -82,7 +82,7 @@ def test_a_worker_is_promoted_and_demoted_live_and_keeps_its_tasks(swarm: Swarm)
     swarm.wait_voters(3)
     wait_until(lambda: not is_manager(worker), 60, "the demoted node still answers as a manager")
     wait_until(lambda: node_state(swarm, worker.node_id) == "READY", 60, "the demoted node has no session")
-    assert keys(task_processes("promoted")) == before
+    assert keys(swarm.processes("promoted")) == before
     remove(swarm, "promoted")
 
 

@@ -6,10 +6,13 @@ from collections import Counter
 
 import pytest
 
+from tests.simulation.state_machine import StateMachine
 from tests.simulation.world import World, simulate
 
 SEEDS = range(200)
 SEEDS_PER_TEST = 20
+STATE_SEEDS = range(200, 260)
+"""Apply and snapshots of the real state cost more than a register's."""
 
 
 @pytest.mark.slow
@@ -18,6 +21,15 @@ def test_lives_keep_every_promise_and_converge_once_healed(first: int, lived: Co
     for seed in range(first, first + SEEDS_PER_TEST):
         lived += simulate(seed)
         lived["lives"] += 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", STATE_SEEDS[::SEEDS_PER_TEST])
+def test_members_that_replicate_the_products_state_agree_on_its_digest(first: int, lived: Counter[str]) -> None:
+    for seed in range(first, first + SEEDS_PER_TEST):
+        lived += simulate(seed, machine_factory=StateMachine)
+        lived["lives"] += 1
+        lived["lives with the product's state"] += 1
 
 
 def test_the_same_seed_replays_event_for_event() -> None:

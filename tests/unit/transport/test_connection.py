@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -464,6 +465,59 @@ async def test_posts_arrive_in_order_as_the_bytes_they_were() -> None:
         with trio.fail_after(5):
             await done.wait()
     assert received == sent
+
+
+async def test_a_sink_takes_posts_in_order_in_the_read_loop_itself() -> None:
+    received: list[bytes] = []
+    callers: list[Caller] = []
+
+    def make(call: Call) -> Callable[[bytes], None]:
+        callers.append(call.caller)
+        return received.append
+
+    router = open_router()
+    router.add_sink(RAFT_MESSAGES, make)
+    sent = [b"%d" % number for number in range(300)]
+    async with connected(router) as pair:
+        assert all(pair.client.post(RAFT_MESSAGES, message) for message in sent)
+        await trio.testing.wait_all_tasks_blocked()
+    assert received == sent
+    assert callers == [MANAGER]
+
+
+async def test_a_sink_that_refuses_ends_its_stream_and_not_the_connection() -> None:
+    def make(call: Call) -> Callable[[bytes], None]:
+        def refuse(message: bytes) -> None:
+            raise PermissionDenied("not yours")
+
+        return refuse
+
+    router = _serving(HEALTH, _healthy)
+    router.add_sink(RAFT_MESSAGES, make)
+    async with connected(router) as pair:
+        pair.client.post(RAFT_MESSAGES, b"x")
+        await trio.testing.wait_all_tasks_blocked()
+        assert isinstance(pair.client.post_error, PermissionDenied)
+        assert (await pair.client.call(HEALTH, HealthRequest())).node_id
+
+
+async def test_a_sink_stands_behind_authorise_too() -> None:
+    def refuse(method: object, caller: Caller) -> None:
+        raise PermissionDenied("nobody may")
+
+    made: list[Call] = []
+    router = Router(refuse)
+    router.add_sink(RAFT_MESSAGES, lambda call: made.append(call) or (lambda message: None))  # type: ignore[func-returns-value]
+    async with connected(router) as pair:
+        pair.client.post(RAFT_MESSAGES, b"x")
+        await trio.testing.wait_all_tasks_blocked()
+        assert isinstance(pair.client.post_error, PermissionDenied)
+    assert made == []
+
+
+async def test_a_sink_serves_one_way_methods_only() -> None:
+    with pytest.raises(ValueError, match="one-way"):
+        open_router().add_sink(HEALTH, lambda call: lambda message: None)
 
 
 async def test_everything_that_waits_is_taken_at_once() -> None:
