@@ -7,15 +7,21 @@ be exact: `state.normal` brings objects into the form in which it is. See DESIGN
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
+from functools import lru_cache
+from math import isfinite
+from struct import Struct
 from typing import Any, Final
 
 import msgspec
+from cbor2 import dumps
+from msgspec.structs import replace
 
 from swarmd.errors import Invalid, ResourceExhausted
 from swarmd.model import Cluster, Node, RemovedNode, Service, StoredObject, Task, TaskStatus
-from swarmd.wire.codec import convert, encode, loads
+from swarmd.state.specs import NO_SPEC, SPECS, shared
+from swarmd.wire.codec import convert, convert_plain, encode, head, integer, loads, text
 
 COMMAND_VERSION: Final = 1
 ENTRY_BYTES_MAX: Final = 1_572_864
@@ -40,6 +46,8 @@ TYPE_OF_TABLE: Final[dict[Table, type[StoredObject]]] = {
     Table.REMOVED_NODE: RemovedNode,
 }
 TABLE_OF_TYPE: Final[dict[type[StoredObject], Table]] = {type_: table for table, type_ in TYPE_OF_TABLE.items()}
+WITHOUT_BYTES: Final = frozenset({Task, Service, RemovedNode})
+"""What holds no byte strings needs no care for them."""
 
 
 class Create(msgspec.Struct, frozen=True, gc=False):
@@ -169,6 +177,22 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 # -- bytes --------------------------------------------------------------------------------------------------------
+_ARRAY: Final = 0x80
+_FEW: Final = 2
+"""Up to so many items it is faster to write them one by one than to let the encoder walk them."""
+_MAPS: Final = tuple([head(0xA0, size) for size in range(9)])
+_ARRAY_OF_2, _ARRAY_OF_3, _ARRAY_OF_4 = (head(_ARRAY, size) for size in (2, 3, 4))
+_FLOAT: Final = Struct(">Bd").pack
+_TERM, _CLAIMS, _CHANGES = text("term"), text("claims"), text("changes")
+_KEY: Final = text("key") + _ARRAY_OF_3
+_CREATE: Final = {type_: _ARRAY_OF_3 + integer(0) + integer(table) for type_, table in TABLE_OF_TYPE.items()}
+_UPDATE: Final = {type_: _ARRAY_OF_4 + integer(1) + integer(table) for type_, table in TABLE_OF_TYPE.items()}
+_PLACE: Final = b"\xff" * 16
+"""Stands where a spec that is encoded already goes. No encoded task holds such a run of bytes: it holds no byte
+strings, text is UTF-8, and a number has eight bytes at most."""
+_PLACE_ITEM: Final = dumps(_PLACE)
+
+
 class _Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     v: int
     id: tuple[int, bytes, int]
@@ -184,6 +208,9 @@ class _WireChange(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     """A change as it stands in an entry. Structs rather than tuple types: msgspec remembers only how to read these."""
 
     tag: int
+
+
+_TYPE_OF_NUMBER: Final[dict[int, type[StoredObject]]] = {int(table): type_ for table, type_ in TYPE_OF_TABLE.items()}
 
 
 class _WireCreate(_WireChange, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -219,28 +246,79 @@ class _WireAdvance(_WireChange, frozen=True, array_like=True, forbid_unknown_fie
 
 
 def encode_command(command: Command) -> bytes:
-    """The entry's body. Raises `ResourceExhausted` beyond `ENTRY_BYTES_MAX`."""
-    envelope: dict[str, Any] = {
-        "v": command.v,
-        "id": (command.id.member_id, command.id.boot_id, command.id.sequence),
-        "actor": command.actor,
-        "at": command.at,
-    }
+    """The entry's body. Raises `ResourceExhausted` beyond `ENTRY_BYTES_MAX`.
+
+    Put together by hand around the objects: a general encoder takes 4 us for the envelope alone, and 0.4 us a tuple.
+    """
+    id, at = command.id, command.at
+    parts = [
+        b"",
+        _opening(command.v, id.member_id, id.boot_id),
+        integer(id.sequence),
+        _actor(command.actor),
+        _FLOAT(0xFB, at) if type(at) is float and isfinite(at) else dumps(at),
+    ]
+    fields = 4
     if command.term:
-        envelope["term"] = command.term
-    if command.key is not None:
-        envelope["key"] = (command.key.key, command.key.request_sha256, command.key.seen_index)
-    if command.claims:
-        envelope["claims"] = [(claim.index, claim.key, claim.holders, claim.version) for claim in command.claims]
-    if command.changes:
-        envelope["changes"] = [_ENCODE[type(change)](change) for change in command.changes]
-    body = encode(envelope)
+        fields += 1
+        parts += (_TERM, integer(command.term))
+    if (key := command.key) is not None:
+        fields += 1
+        parts += (_KEY, dumps(key.key), dumps(key.request_sha256), integer(key.seen_index))
+    if claims := command.claims:
+        fields += 1
+        parts += (_CLAIMS, head(_ARRAY, len(claims)))
+        for claim in claims:
+            parts += _encode_claim(claim)
+    if changes := command.changes:
+        fields += 1
+        parts += (_CHANGES, head(_ARRAY, len(changes)))
+        for change in changes:
+            parts += _ENCODE[type(change)](change)
+    parts[0] = _MAPS[fields]
+    body = b"".join(parts)
     if len(body) > ENTRY_BYTES_MAX:
         raise ResourceExhausted(
             f"the change is {len(body):,} bytes, more than the {ENTRY_BYTES_MAX:,} that one entry may hold",
             hint="split it into smaller changes",
         )
     return body
+
+
+@lru_cache(maxsize=64)
+def _opening(version: int, member_id: int, boot_id: bytes) -> bytes:
+    """The first fields, which are the same for all that a proposer writes."""
+    return b"".join((text("v"), integer(version), text("id"), _ARRAY_OF_3, integer(member_id), dumps(boot_id)))
+
+
+@lru_cache(maxsize=64)
+def _actor(actor: str) -> bytes:
+    return text("actor") + text(actor) + text("at")
+
+
+def _encode_claim(claim: Claim) -> tuple[bytes, ...]:
+    holders = [text(id) for id in claim.holders]
+    return (
+        _ARRAY_OF_4,
+        text(claim.index),
+        text(claim.key),
+        head(_ARRAY, len(holders)),
+        *holders,
+        integer(claim.version),
+    )
+
+
+def _object(object: StoredObject) -> bytes:
+    if type(object) is Task and (spec := SPECS.encoded(object.spec)) is not None:
+        builtins = msgspec.to_builtins(replace(object, spec=NO_SPEC))
+        builtins["spec"] = _PLACE
+        before, _, after = dumps(builtins).partition(_PLACE_ITEM)
+        return b"".join((before, spec, after))
+    return dumps(msgspec.to_builtins(object)) if type(object) in WITHOUT_BYTES else encode(object)
+
+
+def _status(status: TaskStatus) -> bytes:
+    return dumps(msgspec.to_builtins(status))
 
 
 def decode_command(body: bytes) -> Command:
@@ -254,7 +332,7 @@ def decode_command(body: bytes) -> Command:
             field="$.v",
             hint="run at least the version of swarmd that the other managers run",
         )
-    envelope = convert(raw, _Envelope)
+    envelope = _convert_envelope(raw)
     if envelope.v != COMMAND_VERSION:
         raise Invalid(f"there is no command version {envelope.v}", field="$.v")
     return Command(
@@ -267,6 +345,14 @@ def decode_command(body: bytes) -> Command:
         claims=tuple([Claim(*claim) for claim in envelope.claims]),
         changes=tuple([_decode_change(position, change) for position, change in enumerate(envelope.changes)]),
     )
+
+
+def _convert_envelope(raw: Any) -> _Envelope:
+    if type(raw) is dict and type(id := raw.get("id")) is list and len(id) == 3 and type(id[1]) is bytes:
+        key = raw.get("key")
+        if key is None or (type(key) is list and len(key) == 3 and type(key[0]) is type(key[1]) is bytes):
+            return convert_plain(raw, _Envelope)
+    return convert(raw, _Envelope)
 
 
 def _decode_change(position: int, raw: Any) -> Change:
@@ -287,48 +373,92 @@ def _decode_change(position: int, raw: Any) -> Change:
 
 
 def _decode_create(raw: list[Any]) -> Create:
-    wire = convert(raw, _WireCreate)
-    return Create(convert(wire.fields, TYPE_OF_TABLE[wire.table]))
+    if len(raw) == 3 and type(raw[1]) is int and type(raw[2]) is dict and raw[1] in _TYPE_OF_NUMBER:
+        return Create(decode_object(raw[2], _TYPE_OF_NUMBER[raw[1]]))
+    wire = convert(raw, _WireCreate)  # says what is wrong with it
+    return Create(decode_object(wire.fields, TYPE_OF_TABLE[wire.table]))
 
 
 def _decode_update(raw: list[Any]) -> Update:
+    if len(raw) == 4 and type(raw[1]) is type(raw[2]) is int and type(raw[3]) is dict and raw[1] in _TYPE_OF_NUMBER:
+        return Update(decode_object(raw[3], _TYPE_OF_NUMBER[raw[1]]), raw[2])
     wire = convert(raw, _WireUpdate)
-    return Update(convert(wire.fields, TYPE_OF_TABLE[wire.table]), wire.base)
+    return Update(decode_object(wire.fields, TYPE_OF_TABLE[wire.table]), wire.base)
+
+
+def decode_object(fields: Any, type_: type[StoredObject]) -> StoredObject:
+    """An object from its builtins; a task with the spec that is shared. Raises `Invalid` with the path."""
+    if type_ in WITHOUT_BYTES:
+        return shared(convert_plain(fields, type_))
+    return convert(fields, type_)
 
 
 def _decode_remove(raw: list[Any]) -> Remove:
-    wire = convert(raw, _WireReference)
+    wire = convert_plain(raw, _WireReference)
     return Remove(wire.table, wire.id, wire.base)
 
 
 def _decode_require(raw: list[Any]) -> Require:
-    wire = convert(raw, _WireReference)
+    wire = convert_plain(raw, _WireReference)
     return Require(wire.table, wire.id, wire.base)
 
 
 def _decode_assign(raw: list[Any]) -> Assign:
-    wire = convert(raw, _WireAssign)
+    wire = convert_plain(raw, _WireAssign)
     return Assign(wire.items, wire.status)
 
 
 def _decode_report(raw: list[Any]) -> Report:
-    wire = convert(raw, _WireReport)
+    wire = convert_plain(raw, _WireReport)
     return Report(wire.node_id, wire.items)
 
 
 def _decode_advance(raw: list[Any]) -> Advance:
-    wire = convert(raw, _WireAdvance)
+    wire = convert_plain(raw, _WireAdvance)
     return Advance(wire.items, wire.status)
 
 
-_ENCODE: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {
-    Create: lambda change: (0, TABLE_OF_TYPE[type(change.object)], change.object),
-    Update: lambda change: (1, TABLE_OF_TYPE[type(change.object)], change.base, change.object),
-    Remove: lambda change: (2, change.table, change.id, change.base),
-    Require: lambda change: (3, change.table, change.id, change.base),
-    Assign: lambda change: (4, change.items, change.status),
-    Report: lambda change: (5, change.node_id, change.items),
-    Advance: lambda change: (6, change.items, change.status),
+def _encode_create(change: Create) -> tuple[bytes, ...]:
+    return (_CREATE[type(change.object)], _object(change.object))
+
+
+def _encode_update(change: Update) -> tuple[bytes, ...]:
+    return (_UPDATE[type(change.object)], integer(change.base), _object(change.object))
+
+
+def _encode_remove(change: Remove) -> tuple[bytes, ...]:
+    return (_ARRAY_OF_4, integer(2), integer(change.table), text(change.id), integer(change.base))
+
+
+def _encode_require(change: Require) -> tuple[bytes, ...]:
+    return (_ARRAY_OF_4, integer(3), integer(change.table), text(change.id), integer(change.base))
+
+
+def _encode_assign(change: Assign) -> tuple[bytes, ...]:
+    return (_ARRAY_OF_3, integer(4), dumps(change.items), _status(change.status))
+
+
+def _encode_report(change: Report) -> Sequence[bytes]:
+    if len(change.items) > _FEW:
+        return (dumps((5, change.node_id, msgspec.to_builtins(change.items))),)
+    parts = [_ARRAY_OF_3, integer(5), text(change.node_id), head(_ARRAY, len(change.items))]
+    for task_id, status in change.items:
+        parts += (_ARRAY_OF_2, text(task_id), _status(status))
+    return parts
+
+
+def _encode_advance(change: Advance) -> tuple[bytes, ...]:
+    return (_ARRAY_OF_3, integer(6), dumps(change.items), _status(change.status))
+
+
+_ENCODE: Final[dict[type, Callable[[Any], Sequence[bytes]]]] = {
+    Create: _encode_create,
+    Update: _encode_update,
+    Remove: _encode_remove,
+    Require: _encode_require,
+    Assign: _encode_assign,
+    Report: _encode_report,
+    Advance: _encode_advance,
 }
 _DECODE: Final[dict[int, Callable[[list[Any]], Change]]] = {
     0: _decode_create,

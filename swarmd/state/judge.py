@@ -6,7 +6,7 @@ The same on every replica: it depends on the tables, the command and the entry's
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -27,6 +27,9 @@ Write = tuple[Rows[Any], StoredObject | None, StoredObject | None]
 """(rows, old, new) of one object: `old` None creates, `new` None removes. A bare tuple: a named one costs 0.3 us."""
 
 
+_NOT_STAMPED: Final = Meta()
+
+
 class Plan:
     """The writes of one command, collected while it is judged; `carry_out` does them.
 
@@ -35,12 +38,14 @@ class Plan:
         index: of the entry: becomes `meta.version`.
     """
 
+    __slots__ = ("_at", "_created", "_index", "_metas", "_tables", "first_id", "writes")
+
     def __init__(self, tables: Tables, index: int) -> None:
         self._tables = tables
         self._index = index
         self._at = 0.0
         self._metas: dict[float, Meta] = {}
-        self._created = Meta()
+        self._created = _NOT_STAMPED
         self.writes: dict[tuple[int, str], Write] = {}
         self.first_id = ""
         """Of the first object created or updated."""
@@ -49,10 +54,11 @@ class Plan:
         """Fill the plan. Raises `Invalid` if the command names something this version does not know."""
         self._at = command.at
         self._created = Meta(version=self._index, created_at=command.at, updated_at=command.at)
-        claims = [(self._tables.claimable(claim.index), claim) for claim in command.claims]
-        for index, claim in claims:
-            if not index.upholds(claim):
-                return _claim_refused(claim)
+        if command.claims:
+            claims = [(self._tables.claimable(claim.index), claim) for claim in command.claims]
+            for index, claim in claims:
+                if not index.upholds(claim):
+                    return _claim_refused(claim)
         for change in command.changes:
             if (refusal := self._JUDGE[type(change)](self, change)) is not None:
                 return refusal
@@ -177,7 +183,7 @@ class Plan:
         """Names are unique whether claimed or not. Within one command they may be swapped or handed on."""
         taken: dict[tuple[str, str], str] = {}
         for (_, id), (rows, old, new) in self.writes.items():
-            if not rows.unique or new is None:
+            if new is None or not rows.unique:
                 continue
             for index in rows.unique:
                 key = index.key_of(new)

@@ -38,6 +38,8 @@ class PendingWrite(msgspec.Struct, frozen=True, gc=False):
 class Overlay:
     """Pending writes, in the order in which their objects were first written."""
 
+    __slots__ = ("_ids", "_not_indexed", "writes")
+
     def __init__(self) -> None:
         self.writes: dict[tuple[int, str], PendingWrite] = {}
         self._not_indexed: list[tuple[Rows[Any], StoredObject]] = []

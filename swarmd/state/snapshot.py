@@ -20,10 +20,10 @@ import msgspec
 from swarmd.errors import Invalid
 from swarmd.model import Cluster, StoredObject
 from swarmd.raft import Configuration, SnapshotMeta
-from swarmd.state.command import ENTRY_BYTES_MAX, TYPE_OF_TABLE, Table
+from swarmd.state.command import ENTRY_BYTES_MAX, TYPE_OF_TABLE, Table, decode_object
 from swarmd.state.results import Result, Results
 from swarmd.state.tables import Index, Tables
-from swarmd.wire.codec import convert, decode, encode, loads
+from swarmd.wire.codec import decode, encode, loads
 
 SNAPSHOT_FORMAT: Final = 1
 CHUNK_BYTES_MAX: Final = 1 << 20
@@ -251,7 +251,7 @@ class SnapshotReader:
             raise Invalid("a snapshot's objects come in lists")
         type_ = TYPE_OF_TABLE[rows.table]
         for item in items:
-            object = convert(item, type_)
+            object = decode_object(item, type_)
             if object.id in rows.objects:
                 raise Invalid(f"the snapshot has {rows.table.name.lower()} {object.id} twice")
             rows.write(object.id, None, object, 0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from swarmd.errors import Internal
 from swarmd.model import Cluster, Node, RemovedNode, Service, StoredObject, Task
@@ -22,6 +22,8 @@ from swarmd.state.transaction import Transaction
 from swarmd.state.watch import EVENTS_MAX, Route, Router, Subscription
 
 O = TypeVar("O", bound=StoredObject)  # noqa: E741
+
+_APPLIED: Final = Verdict.APPLIED
 
 
 class State:
@@ -129,20 +131,24 @@ class State:
         All preconditions are judged first, then everything changes, then watchers are told. `index` must be the next
         one. Raises `Invalid` if the body is no command this version knows; then nothing has changed.
         """
-        self._check_next(index)
+        if index != self._tables.index + 1:
+            self._check_next(index)
         if command is None:
             command = decode_command(body)
         plan = Plan(self._tables, index)
         outcome = self._judge(command, plan, index, term)
+        verdict = outcome.verdict
         self._tables.index = index
-        self.digest = digests.extend(self.digest, index, outcome.verdict, body)
-        if outcome.verdict is Verdict.APPLIED:
+        self.digest = digests.extend(self.digest, index, verdict, body)
+        if verdict is _APPLIED:
             plan.carry_out()
-            self._results.remember(command, outcome)
-            publish = self._router.publish
-            for rows, old, new in plan.writes.values():
-                publish(rows.table, old, new, index)
-            self._router.wake()
+            if command.key is not None:
+                self._results.remember(command, outcome)
+            router = self._router
+            if router.is_listened_to:
+                for rows, old, new in plan.writes.values():
+                    router.publish(rows.table, old, new, index)
+                router.wake()
         return outcome
 
     def skip(self, index: int, body: bytes) -> None:
@@ -200,7 +206,7 @@ class State:
             return known
         if (refusal := plan.judge(command)) is not None:
             return Outcome(verdict=Verdict.CONFLICT, index=index, reason=refusal.reason, object_id=refusal.about)
-        return Outcome(verdict=Verdict.APPLIED, index=index, object_id=plan.first_id)
+        return Outcome(verdict=_APPLIED, index=index, object_id=plan.first_id)
 
     def _check_next(self, index: int) -> None:
         if index != self._tables.index + 1:

@@ -56,25 +56,22 @@ class Index(Generic[O]):
     Args:
         name: as it stands in claims.
         key_of: the object's key; "" means none.
-        is_same: whether two versions of an object surely have the same key.
         is_unique: at most one holder a key.
         is_versioned: claimed by the entry that last changed the key's set, because the set may be large.
     """
 
-    __slots__ = ("changed_at", "holders", "is_same", "is_unique", "is_versioned", "key_of", "name")
+    __slots__ = ("changed_at", "holders", "is_unique", "is_versioned", "key_of", "name")
 
     def __init__(
         self,
         name: str,
         key_of: Callable[[O], str],
-        is_same: Callable[[O, O], bool],
         *,
         is_unique: bool = False,
         is_versioned: bool = False,
     ) -> None:
         self.name = name
         self.key_of = key_of
-        self.is_same = is_same
         self.is_unique = is_unique
         self.is_versioned = is_versioned
         self.holders: dict[str, dict[str, None]] = {}
@@ -87,15 +84,14 @@ class Index(Generic[O]):
 
     def hold(self, key: str, id: str, at_index: int) -> None:
         """`id` now holds `key`."""
-        if not key:
-            return
-        held = self.holders.get(key)
-        if held is None:
-            self.holders[key] = {id: None}
-        else:
-            held[id] = None
-        if self.is_versioned:
-            self.changed_at[key] = at_index
+        if key:
+            held = self.holders.get(key)
+            if held is None:
+                self.holders[key] = {id: None}
+            else:
+                held[id] = None
+            if self.is_versioned:
+                self.changed_at[key] = at_index
 
     def drop(self, key: str, id: str, at_index: int) -> None:
         """`id` no longer holds `key`."""
@@ -146,15 +142,20 @@ class SchedulableNodes:
 
 
 class Rows(Generic[O]):
-    """One table."""
+    """One table.
 
-    __slots__ = ("indexes", "objects", "table", "tag", "unique")
+    Args:
+        is_same: whether two versions of an object surely have the same key in every index.
+    """
 
-    def __init__(self, table: Table, *indexes: Index[O]) -> None:
+    __slots__ = ("indexes", "is_same", "objects", "table", "tag", "unique")
+
+    def __init__(self, table: Table, is_same: Callable[[O, O], bool], *indexes: Index[O]) -> None:
         self.table = table
         self.tag = int(table)
         self.objects: dict[str, O] = {}
         """In order of creation."""
+        self.is_same = is_same
         self.indexes = indexes
         self.unique = tuple([index for index in indexes if index.is_unique])
 
@@ -169,12 +170,14 @@ class Rows(Generic[O]):
         self.objects[id] = new
         if old is None:
             for index in self.indexes:
-                index.hold(index.key_of(new), id, at_index)
-            return
-        for index in self.indexes:
-            if not index.is_same(old, new) and (before := index.key_of(old)) != (after := index.key_of(new)):
-                index.drop(before, id, at_index)
-                index.hold(after, id, at_index)
+                if key := index.key_of(new):
+                    index.hold(key, id, at_index)
+        elif not self.is_same(old, new):
+            for index in self.indexes:
+                before, after = index.key_of(old), index.key_of(new)
+                if before != after:
+                    index.drop(before, id, at_index)
+                    index.hold(after, id, at_index)
 
 
 class Tables:
@@ -182,29 +185,25 @@ class Tables:
 
     def __init__(self) -> None:
         self.index = 0
-        self.service_names = Index[Service](
-            SERVICE_NAME, lambda s: fold(s.spec.name), lambda a, b: a.spec.name == b.spec.name, is_unique=True
+        self.service_names = Index[Service](SERVICE_NAME, lambda s: fold(s.spec.name), is_unique=True)
+        self.hostnames = Index[Node](NODE_HOSTNAME, lambda n: fold(n.description.hostname))
+        self.only_cluster = Index[Cluster](CLUSTER_ONLY, lambda _: CLUSTER_KEY, is_unique=True)
+        self.tasks_by_service = Index[Task](TASK_SERVICE, lambda t: t.service_id, is_versioned=True)
+        self.tasks_by_node = Index[Task](TASK_NODE, lambda t: t.node_id, is_versioned=True)
+        self.tasks_by_slot = Index[Task](TASK_SLOT, lambda t: f"{t.service_id}.{t.slot}" if t.service_id else "")
+        self.nodes = Rows[Node](
+            Table.NODE, lambda a, b: a.description.hostname == b.description.hostname, self.hostnames
         )
-        self.hostnames = Index[Node](
-            NODE_HOSTNAME, lambda n: fold(n.description.hostname), lambda a, b: a.description is b.description
+        self.services = Rows[Service](Table.SERVICE, lambda a, b: a.spec.name == b.spec.name, self.service_names)
+        self.tasks = Rows[Task](
+            Table.TASK,
+            lambda a, b: a.node_id == b.node_id and a.service_id == b.service_id and a.slot == b.slot,
+            self.tasks_by_service,
+            self.tasks_by_node,
+            self.tasks_by_slot,
         )
-        self.only_cluster = Index[Cluster](CLUSTER_ONLY, lambda _: CLUSTER_KEY, lambda _a, _b: True, is_unique=True)
-        self.tasks_by_service = Index[Task](
-            TASK_SERVICE, lambda t: t.service_id, lambda a, b: a.service_id == b.service_id, is_versioned=True
-        )
-        self.tasks_by_node = Index[Task](
-            TASK_NODE, lambda t: t.node_id, lambda a, b: a.node_id == b.node_id, is_versioned=True
-        )
-        self.tasks_by_slot = Index[Task](
-            TASK_SLOT,
-            lambda t: f"{t.service_id}.{t.slot}" if t.service_id else "",
-            lambda a, b: a.slot == b.slot and a.service_id == b.service_id,
-        )
-        self.nodes = Rows(Table.NODE, self.hostnames)
-        self.services = Rows(Table.SERVICE, self.service_names)
-        self.tasks = Rows(Table.TASK, self.tasks_by_service, self.tasks_by_node, self.tasks_by_slot)
-        self.clusters = Rows(Table.CLUSTER, self.only_cluster)
-        self.removed_nodes = Rows[RemovedNode](Table.REMOVED_NODE)
+        self.clusters = Rows[Cluster](Table.CLUSTER, lambda _a, _b: True, self.only_cluster)
+        self.removed_nodes = Rows[RemovedNode](Table.REMOVED_NODE, lambda _a, _b: True)
         self.schedulable_nodes = SchedulableNodes(self.nodes.objects)
         self.by_table: dict[Table, Rows[Any]] = {
             rows.table: rows for rows in (self.nodes, self.services, self.tasks, self.clusters, self.removed_nodes)

@@ -97,6 +97,11 @@ class Router:
         self._subscriptions: _Subscribers = {}
         self._to_wake: list[Subscription] = []
 
+    @property
+    def is_listened_to(self) -> bool:
+        """Whether anybody subscribes to anything."""
+        return bool(self._tables)
+
     def subscribe(self, routes: Iterable[Route], wake: Callable[[], None], events_max: int) -> Subscription:
         """A subscription to `routes`. Raises `Invalid` for a field that cannot be routed by."""
         wanted = tuple(routes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from io import BytesIO
+from struct import Struct
 from typing import Any, Final, NoReturn, TypeVar
 
 import cbor2
@@ -43,7 +44,28 @@ def loads(data: bytes | memoryview) -> Any:
     whoever looks at builtins directly checks their types.
     """
     stream = BytesIO(data)
-    decoder = cbor2.CBORDecoder(
+    try:
+        decoder = _idle.pop()
+        decoder.fp = stream
+    except IndexError:
+        decoder = _new_decoder(stream)
+    try:
+        value = decoder.decode()
+    except (cbor2.CBORDecodeError, MemoryError, OverflowError, RecursionError) as error:
+        raise Invalid(f"not the CBOR we speak: {_reason(error)}", field="$") from error
+    if stream.tell() != len(data):
+        raise Invalid(f"{len(data) - stream.tell()} bytes follow the CBOR item", field="$")
+    _idle.append(decoder)
+    return value
+
+
+_idle: Final[list[cbor2.CBORDecoder]] = []
+"""Decoders that ended well, one a thread at most: making one costs as much as reading a short message. One that failed
+may have half an item in hand and is not used again."""
+
+
+def _new_decoder(stream: BytesIO) -> cbor2.CBORDecoder:
+    return cbor2.CBORDecoder(
         stream,
         tag_hook=_refuse_tag,
         semantic_decoders=_REFUSED_TAGS,
@@ -52,13 +74,6 @@ def loads(data: bytes | memoryview) -> Any:
         allow_duplicate_keys=False,
         strict_hashable_types=True,
     )
-    try:
-        value = decoder.decode()
-    except (cbor2.CBORDecodeError, MemoryError, OverflowError, RecursionError) as error:
-        raise Invalid(f"not the CBOR we speak: {_reason(error)}", field="$") from error
-    if stream.tell() != len(data):
-        raise Invalid(f"{len(data) - stream.tell()} bytes follow the CBOR item", field="$")
-    return value
 
 
 def convert(builtins: Any, type_: type[T]) -> T:
@@ -70,6 +85,57 @@ def convert(builtins: Any, type_: type[T]) -> T:
         if found := _PATH.fullmatch(what):
             what, path = found["what"], found["path"]
         raise Invalid(f"{what[:_TEXT_MAX]} at {path}", field=path) from error
+
+
+def convert_plain(builtins: Any, type_: type[T]) -> T:
+    """As `convert` in half the time, where `type_` holds no bytes or the caller has seen that they are bytes.
+
+    Saying that bytes stay bytes is what costs; unsaid, msgspec would take text in base64 for bytes too.
+    """
+    try:
+        return msgspec.convert(builtins, type_)
+    except msgspec.ValidationError:
+        return convert(builtins, type_)  # says what is wrong and where
+
+
+def head(major: int, value: int) -> bytes:
+    """The head of an item of `major` type (its three bits in place), in the shortest form (RFC 8949 section 3).
+
+    For what is put together by hand. `value` is a length, a count or an unsigned integer below 2^64.
+    """
+    if value < 24:
+        return _HEADS[major | value]
+    if value < 1 << 8:
+        return _HEAD_8(major | 24, value)
+    if value < 1 << 16:
+        return _HEAD_16(major | 25, value)
+    if value < 1 << 32:
+        return _HEAD_32(major | 26, value)
+    return _HEAD_64(major | 27, value)
+
+
+_HEADS: Final = tuple([bytes((first,)) for first in range(256)])
+_HEAD_8: Final = Struct(">BB").pack
+_HEAD_16: Final = Struct(">BH").pack
+_HEAD_32: Final = Struct(">BI").pack
+_HEAD_64: Final = Struct(">BQ").pack
+
+
+def integer(value: int) -> bytes:
+    """`value` as a CBOR integer."""
+    if value < 0:
+        return head(0x20, -1 - value)
+    return _HEADS[value] if value < 24 else head(0x00, value)
+
+
+def text(value: str) -> bytes:
+    """`value` as a CBOR text string. Raises `UnicodeEncodeError` if it is no Unicode."""
+    data = value.encode()
+    size = len(data)
+    return (_TEXT_HEADS[size] if size < 256 else head(0x60, size)) + data
+
+
+_TEXT_HEADS: Final = tuple([head(0x60, size) for size in range(256)])
 
 
 def _refuse_tag(*_: object) -> NoReturn:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import cbor2
 import msgspec
@@ -57,6 +57,11 @@ class _Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
     context: _Number
     snapshot: SnapshotMeta | None
     runs: tuple[EntryRun, ...]
+
+
+_RUNS: Final = 12
+_BODY: Final = 3
+"""Where an envelope has its runs, and a run its body: the only byte strings in a message."""
 
 
 # -- runs --------------------------------------------------------------------------------------------------------
@@ -112,7 +117,7 @@ def _split_by_term(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
 
 def _encode_run(entries: Sequence[Entry]) -> EntryRun:
     first, last, count = entries[0], entries[-1], len(entries)
-    header = _length_header(0x80, count)
+    header = codec.head(0x80, count)
     bodies = [entry.body for entry in entries if entry.kind is _DATA]
     size = len(bodies[0]) if bodies else 0
     # Writers of one kind make batches of equal bodies: then one header serves as the separator.
@@ -129,18 +134,7 @@ def _encode_run(entries: Sequence[Entry]) -> EntryRun:
 @lru_cache(maxsize=_HEADERS_CACHED_MAX)
 def _item_header(kind: int, size: int) -> bytes:
     """What stands before an entry's body: an array of two, the kind, the head of a byte string."""
-    return bytes((0x82, kind)) + _length_header(0x40, size)
-
-
-@lru_cache(maxsize=_HEADERS_CACHED_MAX)
-def _length_header(major: int, length: int) -> bytes:
-    """The head of an item of `major` type and this length, in the shortest form (RFC 8949 section 3)."""
-    if length < 24:
-        return bytes((major | length,))
-    for extra, size in ((24, 1), (25, 2), (26, 4)):
-        if length < 1 << (8 * size):
-            return bytes((major | extra,)) + length.to_bytes(size, "big")
-    return bytes((major | 27,)) + length.to_bytes(8, "big")
+    return bytes((0x82, kind)) + codec.head(0x40, size)
 
 
 # -- messages ----------------------------------------------------------------------------------------------------
@@ -174,7 +168,7 @@ def decode_message(data: bytes) -> tuple[Message, tuple[EntryRun, ...]]:
     The runs are consecutive, follow `message.index`, and come with an APPEND only; terms do not fall and are not
     above the message's. Whether they fit the receiver's log is the core's question.
     """
-    envelope = codec.convert(codec.loads(data), _Envelope)
+    envelope = _convert_envelope(codec.loads(data))
     _check_runs(envelope)
     entries = tuple(entry for run in envelope.runs for entry in decode_run(run))
     message = Message(
@@ -193,6 +187,16 @@ def decode_message(data: bytes) -> tuple[Message, tuple[EntryRun, ...]]:
         snapshot=envelope.snapshot,
     )
     return message, envelope.runs
+
+
+def _convert_envelope(raw: Any) -> _Envelope:
+    if type(raw) is list and len(raw) > _RUNS and type(runs := raw[_RUNS]) is list:
+        for run in runs:
+            if type(run) is not list or len(run) <= _BODY or type(run[_BODY]) is not bytes:
+                break
+        else:
+            return codec.convert_plain(raw, _Envelope)
+    return codec.convert(raw, _Envelope)
 
 
 def _check_runs(envelope: _Envelope) -> None:

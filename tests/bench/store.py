@@ -2,7 +2,8 @@
 
 A create or update is everything between a writer's object and the changed tables, the object's making included: a
 transaction, its command, all preconditions, all indexes, the running digest over the entry's bytes. The bytes are made
-beforehand: encoding has a line of its own. 515-byte tasks, each with its own spec; medians of several rounds.
+beforehand: encoding has a line of its own. 515-byte tasks with equal specs unless it says "own"; medians of several
+rounds.
 Averages are of this process's CPU time, because other work may share the machine; percentiles are of wall time.
 """
 
@@ -48,6 +49,7 @@ from swarmd.wire.codec import encode
 TASK_BYTES = 515
 TASKS = 20_000
 BATCH = 200
+TRANSACTIONS = 2_000
 ROUNDS = 5
 WATCHERS = 10_000
 NOW = 1_700_000_000.5
@@ -149,6 +151,52 @@ def bench_writes(padding: int) -> State:
     for (bench, per_transaction), values in results.items():
         emit(bench, statistics.median(values), objects=TASKS, per_transaction=per_transaction)
     return state
+
+
+def bench_transactions(padding: int) -> None:
+    """One object a transaction, all that a manager's process does for it: begin, read, write, command, encoding,
+    applying; and what a follower does: decoding and applying. Tasks of a service share a spec; "own" ones do not."""
+    results: dict[tuple[str, str], list[float]] = {}
+    for _ in range(ROUNDS):
+        for specs in ("own", "shared"):
+            for bench, value in transactions_round(padding, shares=specs == "shared").items():
+                results.setdefault((bench, specs), []).append(value)
+    for (bench, specs), values in results.items():
+        emit(bench, statistics.median(values), objects=TRANSACTIONS, per_transaction=1, specs=specs)
+
+
+def transactions_round(padding: int, *, shares: bool) -> dict[str, float]:
+    state, service_id, bodies = State(), new_id(RNG), []
+    tasks = [make_task(new_id(RNG), service_id, padding) for _ in range(TRANSACTIONS)]
+    if not shares:
+        tasks = [replace(task, spec=replace(task.spec, force_update=number)) for number, task in enumerate(tasks)]
+
+    def write(changes: list[Callable[[Transaction], None]]) -> float:
+        began = time.process_time()
+        for change in changes:
+            command = command_of(state, change)
+            bodies.append(encode_command(command))
+            state.apply(state.index + 1, 1, bodies[-1], command)
+        return (time.process_time() - began) / len(changes) * 1e6
+
+    def update(tx: Transaction, id: str) -> None:
+        task = tx.task(id)
+        assert task is not None
+        tx.update(replace(task, status=TaskStatus(state=TaskState.RUNNING, at=NOW, message="started")))
+
+    done = TaskStatus(state=TaskState.COMPLETE, at=NOW, message="finished")
+    values = {
+        "store.create_transaction_us": write([lambda tx, task=task: tx.create(task) for task in tasks]),  # type: ignore[misc]
+        "store.update_transaction_us": write([lambda tx, id=task.id: update(tx, id) for task in tasks]),  # type: ignore[misc]
+        "store.report_transaction_us": write([lambda tx, id=task.id: tx.report("", id, done) for task in tasks]),  # type: ignore[misc]
+    }
+    follower = State()
+    began = time.process_time()
+    for index, body in enumerate(bodies, 1):
+        follower.apply(index, 1, body)
+    values["store.follow_transaction_us"] = (time.process_time() - began) / len(bodies) * 1e6
+    assert follower.digest == state.digest
+    return values
 
 
 def bench_assign(padding: int) -> None:
@@ -283,6 +331,7 @@ def main() -> None:
     padding = padding_for(TASK_BYTES)
     bench_floor(padding)
     state = bench_writes(padding)
+    bench_transactions(padding)
     bench_reads(state)
     bench_assign(padding)
     bench_events()

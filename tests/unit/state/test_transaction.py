@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import string
+
 import pytest
 from msgspec.structs import replace
 
 from swarmd.errors import AlreadyExists, FailedPrecondition, Invalid, NotFound
-from swarmd.model import ContainerStatus, Node, NodeDescription, TaskState, TaskStatus
+from swarmd.model import ContainerStatus, Node, NodeDescription, TaskState, TaskStatus, new_id
 from swarmd.state import IdempotencyKey, Table
 from swarmd.state.command import Advance, Assign, Create, Remove, Report, Require, Update
 from tests.unit.state.builders import Proposer, node, service, task
@@ -224,6 +227,21 @@ def test_new_ids_come_from_the_given_dice(proposer: Proposer) -> None:
     first = proposer.begin().new_id()
     assert len(first) == 25
     assert proposer.begin().new_id() != first
+
+
+def test_an_id_is_130_random_bits_written_backwards_in_base_36() -> None:
+    for number in (0, 35, 36, 1295, 1296, 36**25 - 1, 36**25, (1 << 130) - 1, random.Random(3).getrandbits(130)):
+        left, digits = number, []
+        for _ in range(25):
+            left, digit = divmod(left, 36)
+            digits.append(string.digits[digit] if digit < 10 else string.ascii_lowercase[digit - 10])
+
+        class Dice(random.Random):
+            def getrandbits(self, bits: int, number: int = number) -> int:
+                assert bits == 130
+                return number
+
+        assert new_id(Dice()) == "".join(digits)
 
 
 def test_advance_is_compact(proposer: Proposer) -> None:
