@@ -31,6 +31,7 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit/test_house.py
 
 format: venv
 	$(BIN)/ruff check --fix-only --quiet . ; $(BIN)/ruff format .

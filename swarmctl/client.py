@@ -19,6 +19,8 @@ CALL_S_MAX: Final = 15.0
 """One try. A manager itself waits 10 s for a leader before it says that there is none."""
 CHANGE_S_MAX: Final = 30.0
 """All tries of one change."""
+LAST_WORD_S_MIN: Final = 5.0
+"""`Unavailable` after so long is final: the daemon has itself waited for a leader. Sooner, it is tried again."""
 RETRY_S_MIN: Final = 0.05
 RETRY_S_MAX: Final = 1.0
 KEY_BYTES: Final = 16
@@ -59,17 +61,19 @@ class Client:
     def change(self, method: Method[Req, Resp], request: Req) -> Resp:
         """As many tries as 30 s hold, all under one idempotency key, so that it takes effect at most once.
 
-        Raises the daemon's error; `Unavailable` when time is up; `OutcomeUnknown` if it may still take effect.
+        Raises the daemon's error; `Unavailable` when time is up, or at once when the daemon has waited in vain for a
+        leader; `OutcomeUnknown` if it may still take effect.
         """
         headers = Headers(key=self._environment.random_bytes(KEY_BYTES), seen_index=self._index())
         clock = self._environment.monotonic
         give_up_at, pause = clock() + CHANGE_S_MAX, RETRY_S_MIN
         while True:
-            left = give_up_at - clock()
+            began = clock()
             try:
-                return self._call(method, request, timeout_s=min(left, CALL_S_MAX), headers=headers)
+                return self._call(method, request, timeout_s=min(give_up_at - began, CALL_S_MAX), headers=headers)
             except (Unavailable, DeadlineExceeded) as error:
-                if give_up_at - clock() <= pause:
+                has_waited = type(error) is Unavailable and clock() - began >= LAST_WORD_S_MIN
+                if has_waited or give_up_at - clock() <= pause:
                     raise _last_word(error) from error
             self._environment.sleep(pause)
             pause = min(2 * pause, RETRY_S_MAX)

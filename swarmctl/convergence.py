@@ -21,7 +21,7 @@ def service_progress(client: Client, id: str) -> Progress:
     old = sum(task.spec != spec.task for task in current)
     text = f"{min(running, view.running)}/{view.desired} running" + (f", {old} of an older spec" if old else "")
     done = running == view.desired == len(current) and view.running >= view.desired
-    return Progress(done=done, text=text + _reason(current), stuck="" if done else _stuck(spec, tasks))
+    return Progress(done=done, text=text + _reason(spec, current, tasks), stuck="" if done else _stuck(spec, tasks))
 
 
 def service_gone_progress(client: Client, id: str) -> Progress:
@@ -40,13 +40,27 @@ def _occupies_slot(task: Task) -> bool:
     return task.desired_state <= TaskState.RUNNING and not task.status.state.is_terminal
 
 
-def _reason(current: Sequence[Task]) -> str:
-    """Why the first task that waits does so, if anybody said."""
+def _reason(spec: ServiceSpec, current: Sequence[Task], tasks: Sequence[Task]) -> str:
+    """What holds the first task that waits: its own error, else how the one before it in its slot failed, else what
+    was last said of it."""
     for task in current:
-        said = task.status.err or task.status.message
-        if task.status.state is not TaskState.RUNNING and said:
-            return f"; {task_name(task)} {task.status.state.name}: {said}"
+        if task.status.state is not TaskState.RUNNING:
+            told = task if task.status.err else _failed_before(spec, task, tasks) or task
+            said = told.status.err or told.status.message
+            if said:
+                return f"; {task_name(told)} {told.status.state.name}: {said}"
     return ""
+
+
+def _failed_before(spec: ServiceSpec, task: Task, tasks: Sequence[Task]) -> Task | None:
+    failed = [
+        other
+        for other in tasks
+        if other.slot == task.slot
+        and other.spec == spec.task
+        and other.status.state in (TaskState.FAILED, TaskState.REJECTED)
+    ]
+    return max(failed, key=lambda other: other.meta.created_at, default=None)
 
 
 def _stuck(spec: ServiceSpec, tasks: Sequence[Task]) -> str:

@@ -64,8 +64,10 @@ class Agent:
         first, within 4 s; the link stays usable for that because everything that uses it is shielded.
         """
         async with trio.open_nursery() as nursery:
-            life = trio.CancelScope(shield=True)
+            life = trio.CancelScope()
             await nursery.start(self._live, life)
+            # Only now: a start that is cancelled must end what it started.
+            life.shield = True
             task_status.started()
             try:
                 await trio.sleep_forever()

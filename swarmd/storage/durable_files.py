@@ -15,14 +15,17 @@ _RESERVE_STEP_BYTES: Final = 1 << 20
 
 
 def make_private_directory(path: Path) -> None:
-    """Make `path` (and what is missing above it) with mode 0700, durably; an existing one gets that mode too."""
+    """Make `path` (and what is missing above it) with mode 0700, durably.
+
+    One that is there keeps its mode: it may be shared (a state directory below /tmp), and every file in it has its own.
+    """
     try:
         if not path.is_dir():
             if not path.parent.is_dir():
                 make_private_directory(path.parent)
             path.mkdir(PRIVATE_DIRECTORY, exist_ok=True)
+            path.chmod(PRIVATE_DIRECTORY)
             sync_directory(path.parent)
-        path.chmod(PRIVATE_DIRECTORY)
     except OSError as error:
         raise StorageFailed(f"cannot make {path}: {error.strerror}") from error
 

@@ -69,7 +69,9 @@ class BlockingConnection:
             try:
                 link.connect(str(path))
             except OSError as error:
-                what, hint = _WHY_NOT.get(error.errno or 0, ("cannot connect to {path}: " + str(error), None))
+                # Linux says "connection refused" of a plain file, too.
+                number = errno.ENOTSOCK if path.exists() and not path.is_socket() else error.errno or 0
+                what, hint = _WHY_NOT.get(number, ("cannot connect to {path}: " + str(error), None))
                 raise Unavailable(what.format(path=path), hint=hint) from error
             connection = cls(link, str(path))
             connection._greet(deadline)

@@ -467,3 +467,16 @@ async def test_a_store_that_cannot_be_read_stops_the_agent(autojump_clock: MockC
     with pytest.RaisesGroup(StorageFailed, flatten_subgroups=True):
         async with trio.open_nursery() as nursery:
             await nursery.start(world.agent.run)
+
+
+# -- a start that is cut short ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_start_that_is_cancelled_at_any_moment_ends(turns: int) -> None:
+    world = make_world(make_task(), stored=(make_task(),))
+    with trio.move_on_after(5) as limit:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.agent.run)
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    assert not limit.cancelled_caught

@@ -122,7 +122,10 @@ async def test_the_working_directory_is_the_specs(executor: ProcessExecutor, tmp
 async def test_signals_umask_and_files_are_as_for_any_program(executor: ProcessExecutor) -> None:
     script = "grep -E 'SigIgn|SigBlk' /proc/self/status; umask; ls /proc/self/fd | wc -l; readlink /proc/self/fd/0"
     lines = (await output(executor, shell(script))).split()
-    assert lines[:4] == ["SigBlk:", "0000000000000000", "SigIgn:", "0000000000000000"]
+    blocked, ignored = int(lines[1], 16), int(lines[3], 16)
+    the_c_librarys_own = 1 << 31 | 1 << 32  # signals 32 and 33: a fork may find them blocked, and nobody can unblock them
+    assert (lines[0], blocked & ~the_c_librarys_own) == ("SigBlk:", 0)
+    assert (lines[2], ignored) == ("SigIgn:", 0)
     assert lines[4:] == ["0022", "4", "/dev/null"]
 
 

@@ -286,6 +286,17 @@ def test_wait_that_is_not_over_in_time_says_what_is_missing(daemon: FakeDaemon) 
     assert daemon.clock <= 30.0
 
 
+def test_wait_tells_why_the_task_before_failed(daemon: FakeDaemon) -> None:
+    def step() -> None:
+        set_tasks(daemon, TaskState.FAILED, err="exec /no/such/program: not found")()
+        new = replace(daemon.tasks[-1], id="later", status=TaskStatus(state=TaskState.READY, message="prepared"))
+        daemon.tasks.append(new)
+
+    play(daemon, step)
+    result = daemon.run(*CREATE, "--timeout", "30s", "-q")
+    assert "0/2 running; redis.1 FAILED: exec /no/such/program: not found" in result.err
+
+
 def test_wait_ends_when_the_restart_policy_gives_up(daemon: FakeDaemon) -> None:
     play(daemon, set_tasks(daemon, TaskState.RUNNING, TaskState.REJECTED, err="no such image"))
     result = daemon.run(*CREATE, "--restart-condition", "none")

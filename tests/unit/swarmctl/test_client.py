@@ -99,6 +99,14 @@ def test_retries_end_with_the_last_error(server: Server) -> None:
     assert all(0 < timeout <= CALL_S_MAX for timeout in server.timeouts)
 
 
+def test_a_daemon_that_has_itself_waited_for_a_leader_is_not_asked_again(server: Server) -> None:
+    server.duration_s = 10.0
+    server.failures = [Unavailable("no leader: 2 of 3 are needed")] * 2
+    with pytest.raises(Unavailable, match="2 of 3"):
+        server.client().change(SERVICE_REMOVE, RemoveObject(id="x"))
+    assert len(server.headers) == 1
+
+
 def test_a_change_without_an_answer_may_have_happened(server: Server) -> None:
     server.duration_s = CALL_S_MAX
     server.failures = [DeadlineExceeded("slow")] * 9

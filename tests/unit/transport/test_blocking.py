@@ -171,7 +171,7 @@ def test_a_dead_socket_has_a_hint(tmp_path: Path) -> None:
         BlockingConnection.connect(path)
     path.unlink()
     path.write_text("a file")
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="is no socket"):
         BlockingConnection.connect(path)
 
 
