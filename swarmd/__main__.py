@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import trio
 import typer
@@ -97,9 +98,21 @@ def tell(error: SwarmError) -> None:
         print(f"Hint: {error.hint}", file=sys.stderr)  # noqa: T201
 
 
+def raise_file_limit() -> None:
+    """Each session is a socket: use all the files we are allowed. Systemd and shells start us with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError) as error:
+        log.warning("the limit of open files stays %d: %s", soft, error)
+
+
 def run(config: Config) -> int:
     """Run the daemon; returns its exit status."""
     status = 0
+    raise_file_limit()
     try:
         trio.run(run_until_signalled, config)
     except* SwarmError as group:
@@ -116,6 +129,9 @@ def _first(group: BaseExceptionGroup[SwarmError]) -> SwarmError:
     assert isinstance(inner, SwarmError)
     return inner
 
+
+UsageError: Final[Any] = typer.BadParameter.__mro__[1]
+"""Of the Click that Typer brings along, whichever that is."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -169,9 +185,16 @@ def swarmd(
     raise typer.Exit(run(config))
 
 
-def main() -> None:
-    """Entry point of the `swarmd` command."""
-    app()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the `swarmd` command. A command line that cannot be understood is told in one line too."""
+    try:
+        status = app(arguments, standalone_mode=False)
+    except UsageError as error:
+        tell(Invalid(error.format_message(), hint="see swarmd --help"))
+        status = EXIT_BAD_CONFIG
+    except typer.Abort:
+        status = 128 + signal.SIGINT
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import trio
 from swarmd.errors import ErrorKind, FailedPrecondition, SwarmError
 from swarmd.raft import Configuration, RaftCore, Settings
 from swarmd.state.store import State
+from swarmd.storage.durable_files import sync_directory
+from swarmd.storage.errors import StorageFailed
 from swarmd.storage.log_store import LogIdentity, LogStore, StoredLog
 from swarmd.storage.sealing import Sealer
 from swarmd.storage.snapshot_store import SnapshotStore
@@ -65,15 +67,30 @@ def is_empty(opened: Opened) -> bool:
 
 
 def discard(directory: Path, opened: Opened) -> None:
-    """Delete an empty log whose member was removed meanwhile. Blocking."""
+    """Delete an empty log whose member was removed meanwhile. Blocking. Raises `StorageFailed`."""
     opened.store.close()
-    shutil.rmtree(directory)
+    delete(directory)
+
+
+def delete(directory: Path) -> None:
+    """Delete a log that nothing has open. Blocking; none there is fine. Raises `StorageFailed`."""
+    try:
+        if directory.exists():
+            shutil.rmtree(directory)
+            sync_directory(directory.parent)
+    except OSError as error:
+        raise StorageFailed(f"cannot delete {directory}: {error.strerror}") from error
 
 
 def _open(directory: Path, identity: LogIdentity, sealer: Sealer) -> Opened:
     store = LogStore.open(directory / "raft.db", sealer)
-    store.initialise(identity)
-    return Opened(store=store, snapshots=SnapshotStore(directory, sealer), stored=store.load(), identity=identity)
+    try:
+        store.initialise(identity)
+        return Opened(store=store, snapshots=SnapshotStore(directory, sealer), stored=store.load(), identity=identity)
+    except BaseException:
+        # Left open, SQLite would later delete the write-ahead log of whatever file then has this name.
+        store.close()
+        raise
 
 
 def rebuild(opened: Opened, settings: Settings, rng: random.Random) -> tuple[RaftCore, State]:

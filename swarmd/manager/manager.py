@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -12,20 +12,23 @@ from typing import Any, Final, Protocol
 import msgspec
 import trio
 
-from swarmd.errors import PermissionDenied, SwarmError
+from swarmd import __version__
+from swarmd.errors import PermissionDenied, SwarmError, Unavailable
 from swarmd.manager import assembly, collector
 from swarmd.manager.assembly import Opened
 from swarmd.manager.control_api import LocalNode
 from swarmd.manager.dispatcher import LocalLink
+from swarmd.manager.local_ca import LocalCA
+from swarmd.manager.own_membership import OwnMembership, warn_of_other_ticks
 from swarmd.manager.parts import Parts
 from swarmd.raft import Settings
 from swarmd.storage.log_store import LogIdentity, LogWriter
 from swarmd.storage.sealing import Sealer
 from swarmd.transport.connection import Call, Connection, Router
 from swarmd.transport.credentials import Credentials
-from swarmd.transport.listener import Listener
 from swarmd.wire import ca, methods
 from swarmd.wire.authorise import authorise
+from swarmd.wire.control import StatusReply, StatusRequest
 from swarmd.wire.identity import Caller
 from swarmd.wire.methods import Method
 from swarmd.wire.peer import HealthReply, HealthRequest, JoinReply, JoinRequest
@@ -33,7 +36,9 @@ from swarmd.wire.peer import HealthReply, HealthRequest, JoinReply, JoinRequest
 log = logging.getLogger(__name__)
 
 HAND_OVER_S_MAX: Final = 3.0
-READDRESS_RETRY_S: Final = 5.0
+_CONTROL: Final[tuple[Method[Any, Any], ...]] = tuple(
+    m for m in methods.METHODS.values() if m.socket and m not in (methods.STATUS, methods.HEALTH)
+)
 
 
 class Dial(Protocol):
@@ -44,12 +49,23 @@ class Dial(Protocol):
     ) -> AbstractAsyncContextManager[Connection]: ...
 
 
+class RemoteDoor(Protocol):
+    """The listener of the remote API; see `transport.listener.Listener`."""
+
+    async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None: ...
+
+    def close_peers(self, node_id: str) -> None: ...
+
+    @property
+    def connections(self) -> frozenset[Connection]: ...
+
+
 class MakeListener(Protocol):
     """Makes the listener of the remote API."""
 
     def __call__(
         self, router: Router, *, admit: Callable[[Caller], None], on_connection: Callable[[Connection], None]
-    ) -> Listener: ...
+    ) -> RemoteDoor: ...
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,8 +77,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     credentials: Credentials
     listener_of: MakeListener
     dial: Dial
-    advertised: Callable[[int], tuple[str, ...]]
-    """Bound port -> the addresses to announce."""
+    advertised: Callable[[int], Awaitable[tuple[str, ...]]]
+    """Bound port -> the addresses to announce. May ask the name service."""
     known_addresses: Callable[[], Sequence[str]]
     """Where other managers may be found, to join through them."""
     session: Callable[[], str]
@@ -76,7 +92,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 class Manager:
     """One life as a manager, from promotion (or start) to demotion (or stop).
 
-    `router` serves both doors; `parts` is there once the log is open.
+    `router` serves both doors, from the start on; `parts` is there once the log is open.
     """
 
     def __init__(self, around: Surroundings) -> None:
@@ -86,7 +102,10 @@ class Manager:
         self._listener = around.listener_of(self.router, admit=self._admit, on_connection=self._accepted)
         self.addresses: tuple[str, ...] = ()
         self.parts: Parts | None = None
+        self.log_is_open = trio.Event()
+        """Set once this node takes part: from then on no fault of the manager ends the daemon."""
         self._joined: JoinReply | None = None
+        self._serve_before_the_log()
 
     # -- what the node asks ------------------------------------------------------------------------------------
 
@@ -96,6 +115,12 @@ class Manager:
         if dispatcher is None:
             return None
         return LocalLink(dispatcher, self._identity.node_id, self.addresses[0] if self.addresses else "")
+
+    def local_ca(self) -> LocalCA | None:
+        """The CA in memory while this manager leads."""
+        if self.parts is None or not self.parts.driver.is_leading:
+            return None
+        return LocalCA(self.parts.ca_server, self._identity)
 
     async def hand_over(self) -> None:
         """Give the lead away before stopping, if there is anybody to give it to. Takes at most 3 s."""
@@ -110,20 +135,21 @@ class Manager:
     # -- life --------------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Be a manager until cancelled. Started once the log is open and the doors serve.
+        """Be a manager until cancelled. Started once it listens; it may have to join the other managers still.
 
-        Raises what makes it impossible: a refused join, `StorageDamaged`, `StorageFailed`.
+        Raises what makes it impossible: an address in use, a refused join, `StorageDamaged`, `StorageFailed`, and
+        `MemberReplaced` if this node takes part under another member id now.
         """
-        self._serve_before_the_log()
         async with trio.open_nursery() as nursery:
             port = await nursery.start(self._listener.run)
-            self.addresses = self._around.advertised(port)
+            self.addresses = await self._around.advertised(port)
             log.info("listening on port %d, announced as %s", port, ", ".join(self.addresses))
+            task_status.started()
             opened = await self._open_log()
             writer = LogWriter(opened.store)
             writer.start()
             try:
-                await self._run_parts(opened, writer, task_status)
+                await self._run_parts(opened, writer)
             finally:
                 self.parts = None
                 await writer.aclose()
@@ -136,31 +162,41 @@ class Manager:
         # Also for a log that is still empty: a joiner that stopped before the leader reached it knows nobody.
         known = opened.identity if opened is not None else None
         incarnation = known.incarnation if known is not None else self._around.rng.randbytes(16)
-        reply = await assembly.join(
-            self._around.known_addresses,
-            self._join_request(incarnation, known.member_id if known is not None else 0),
-            dial=self._around.dial,
-            rng=self._around.rng,
-        )
+        try:
+            reply = await assembly.join(
+                self._around.known_addresses,
+                self._join_request(incarnation, known.member_id if known is not None else 0),
+                dial=self._around.dial,
+                rng=self._around.rng,
+            )
+        except BaseException:
+            if opened is not None:
+                opened.store.close()  # the next try must find it free
+            raise
         self._joined = reply
         if opened is not None and opened.identity.member_id == reply.member_id:
             return opened
+        return await trio.to_thread.run_sync(self._start_log, opened, reply.member_id, incarnation)
+
+    def _start_log(self, old: Opened | None, member_id: int, incarnation: bytes) -> Opened:
+        """The log of a new member, in place of an empty one of an older member. Blocking."""
+        directory = self._around.directory
         identity = LogIdentity(
             swarm_id=self._identity.swarm_id,
             node_id=self._identity.node_id,
-            member_id=reply.member_id,
+            member_id=member_id,
             incarnation=incarnation,
         )
-        if opened is not None:
-            await trio.to_thread.run_sync(assembly.discard, directory, opened)
-        return await trio.to_thread.run_sync(assembly.create, directory, identity, sealer_of(identity))
+        if old is not None:
+            assembly.discard(directory, old)
+        return assembly.create(directory, identity, self._around.sealer_of(identity))
 
     def _join_request(self, incarnation: bytes, member_id: int = 0) -> JoinRequest:
         return JoinRequest(
             addresses=self.addresses, incarnation=incarnation, member_id=member_id, features=self._around.features
         )
 
-    async def _run_parts(self, opened: Opened, writer: LogWriter, task_status: trio.TaskStatus[None]) -> None:
+    async def _run_parts(self, opened: Opened, writer: LogWriter) -> None:
         core, state = await trio.to_thread.run_sync(assembly.rebuild, opened, self._around.settings, self._around.rng)
         self.parts = parts = Parts(
             core,
@@ -172,42 +208,53 @@ class Manager:
             router=self.router,
             hint=assembly.configuration_of(self._joined),
             features=self._around.features,
+            local_root=lambda: self._around.credentials.root,
             close_peers=self._listener.close_peers,
             now=self._around.now,
             rng=self._around.rng,
         )
+        self.log_is_open.set()
         collector.tune()
-        self.router.remove(methods.CA_ROOT)
-        parts.serve(self.router, local=_Local(self, self._around), local_root=lambda: self._around.credentials.root)
+        self._stop_serving_before_the_log()
+        parts.serve(self.router, local=_Local(self, self._around))
         async with trio.open_nursery() as nursery:
             await parts.start(nursery)
             for connection in self._listener.connections:
                 parts.peers.accepted(connection)  # the leader dials as soon as it lets us in
-            nursery.start_soon(self._announce_addresses, opened.identity)
-            task_status.started()
-
-    async def _announce_addresses(self, identity: LogIdentity) -> None:
-        """Tell the leader where this member answers now, until the log says so (identity is a key, not an address)."""
-        assert self.parts is not None
-        driver = self.parts.driver
-        request = self._join_request(identity.incarnation, identity.member_id)
-        while True:
-            member = driver.configuration.member(identity.member_id)
-            if member is None or set(member.addresses) == set(self.addresses):
-                await driver.changed.wait()
-                continue
-            try:
-                await self.parts.join_as_known_member(request)
-            except SwarmError as error:
-                log.warning("could not announce the new addresses yet: %s", error)
-            with trio.move_on_after(READDRESS_RETRY_S):
-                await driver.changed.wait()
+            membership = OwnMembership(
+                parts,
+                self._join_request(opened.identity.incarnation, opened.identity.member_id),
+                own_node_id=self._identity.node_id,
+                known_addresses=self._around.known_addresses,
+                dial=self._around.dial,
+            )
+            nursery.start_soon(membership.run)
+            nursery.start_soon(warn_of_other_ticks, parts.driver, self._around.settings)
 
     # -- doors before the log is open --------------------------------------------------------------------------
 
     def _serve_before_the_log(self) -> None:
         self.router.add(methods.HEALTH, self._health)
         self.router.add(methods.CA_ROOT, self._root)
+        self.router.add(methods.STATUS, self._status)
+        for method in _CONTROL:
+            self.router.add(method, _not_yet)
+
+    def _stop_serving_before_the_log(self) -> None:
+        self.router.remove(methods.CA_ROOT)
+        self.router.remove(methods.STATUS)
+        for method in _CONTROL:
+            self.router.remove(method)
+
+    async def _status(self, call: Call, request: StatusRequest) -> StatusReply:
+        return StatusReply(
+            node_id=self._identity.node_id,
+            swarm_id=self._identity.swarm_id,
+            version=__version__,
+            is_manager=True,
+            remote_addresses=self.addresses,
+            session=self._around.session(),
+        )
 
     async def _health(self, call: Call, request: HealthRequest) -> HealthReply:
         facts = self.parts.facts if self.parts is not None else None
@@ -235,6 +282,12 @@ class Manager:
 
     def _is_removed(self, node_id: str) -> bool:
         return self.parts is not None and self.parts.driver.state.removed_node(node_id) is not None
+
+
+async def _not_yet(call: Call, request: Any) -> Any:
+    raise Unavailable(
+        "this manager has not joined the other managers yet", hint="its log says what it waits for; ask another manager"
+    )
 
 
 class _Local(LocalNode):

@@ -57,6 +57,7 @@ class Members:
         A caller that does not know its member id has a new disk: the member it was is removed, and it gets a new id.
         """
         node_id = self._caller(call)
+        self._check_features(request.features)
         async with self._lock:
             await self._dial_back(node_id, request.addresses)
             member = self.configuration().member_of_node(node_id)
@@ -107,6 +108,16 @@ class Members:
             raise PermissionDenied(f"node {identity.node_id} is not (any more) a manager")
         return identity.node_id
 
+    def _check_features(self, features: Sequence[str]) -> None:
+        """A manager that lacks what the log may use would stop at the first entry that uses it."""
+        cluster = self._driver.state.cluster()
+        lacking = sorted(set(cluster.feature_level if cluster is not None else ()) - set(features))
+        if lacking:
+            raise FailedPrecondition(
+                f"this swarm already uses what the new manager does not know: {', '.join(lacking)}",
+                hint="install the swarmd version that the other managers run",
+            )
+
     async def _dial_back(self, node_id: str, addresses: Sequence[str]) -> None:
         """The group must be able to reach a member; ask it before it counts."""
         reasons = []
@@ -114,12 +125,15 @@ class Members:
             try:
                 with trio.fail_after(DIAL_BACK_S_MAX):
                     async with self._dial(address) as connection:
-                        reply = await connection.call(HEALTH, HealthRequest())
-                if reply.node_id == node_id:
+                        identity = connection.peer.identity
+                        await connection.call(HEALTH, HealthRequest())
+                if identity is not None and identity.node_id == node_id:
                     return
-                reasons.append(f"{address} is node {reply.node_id}")
-            except (SwarmError, trio.TooSlowError) as error:
-                reasons.append(f"{address}: {error or 'no answer'}")
+                reasons.append(f"{address} is another node")
+            except SwarmError as error:
+                reasons.append(f"{address}: {error}")
+            except trio.TooSlowError:
+                reasons.append(f"{address}: no answer within {DIAL_BACK_S_MAX:.0f} s")
         raise FailedPrecondition(
             f"could not reach the new manager at its advertised address ({'; '.join(reasons) or 'none given'})",
             hint="check the firewall, or start it with --advertise-remote-api HOST:PORT",

@@ -6,25 +6,28 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import trio
 
-from swarmd.errors import Gone, Unavailable
+from swarmd.errors import Gone, SwarmError, Unavailable
 from swarmd.manager.assembly import Opened
 from swarmd.manager.bell import Bell
 from swarmd.manager.ca_server import CAServer
 from swarmd.manager.control_api import ControlApi, LocalNode
+from swarmd.manager.disk_watch import DiskWatch
 from swarmd.manager.dispatcher import Dispatcher
 from swarmd.manager.dispatcher import handlers as dispatcher_handlers
+from swarmd.manager.feature_level import FeatureLevelLoop
 from swarmd.manager.loops import AllocatorLoop, OrchestratorLoop, ReaperLoop, RoleManagerLoop, SchedulerLoop
 from swarmd.manager.members import Members
 from swarmd.manager.peers import RAFT_CLASS, Peers
-from swarmd.manager.proxy import LeaderLink, LeaderProxy
+from swarmd.manager.proxy import LeaderLink, LeaderProxy, is_node
 from swarmd.manager.raft_door import RaftDoor
 from swarmd.manager.raft_driver import RaftDriver
 from swarmd.manager.raft_facts import RaftFacts
-from swarmd.manager.reign import Component, Leadership
+from swarmd.manager.reign import Leadership, MakeComponent
 from swarmd.manager.snapshots import Snapshots
 from swarmd.manager.update import ReplicatedStore
 from swarmd.model import RaftConfig
@@ -67,6 +70,7 @@ class Parts:
         router: Router,
         hint: Configuration,
         features: tuple[str, ...],
+        local_root: Callable[[], bytes],
         close_peers: Callable[[str], None],
         now: Callable[[], float],
         rng: random.Random,
@@ -74,6 +78,7 @@ class Parts:
         self._identity = identity
         self._dial = dial
         self._hint = hint
+        self._features = features
         self._close_peers = close_peers
         self._now = now
         self._rng = rng
@@ -99,15 +104,15 @@ class Parts:
         self.members = Members(self.driver, identity.node_id, lambda address: dial(address, "control"), rng)
         self.leader_link = LeaderLink(lambda address: dial(address, "control"))
         self.proxy = LeaderProxy(self.driver, self.leader_link)
-        self.leadership = Leadership(self.driver, self._components_of_a_reign)
+        self.ca_server = CAServer(self.store, local_root=local_root)
+        self.leadership = Leadership(self.driver, self._components_of_a_reign, ended=self._reign_ended)
         self.dispatcher: Dispatcher | None = None
         """The present reign's, while this manager leads."""
 
     # -- wiring ------------------------------------------------------------------------------------------------
 
-    def serve(self, router: Router, *, local: LocalNode, local_root: Callable[[], bytes]) -> None:
+    def serve(self, router: Router, *, local: LocalNode) -> None:
         """Add every manager method to the doors."""
-        ca_server = CAServer(self.store, local_root=local_root)
         door = RaftDoor(self.driver, self.snapshots, lambda: self._hint)
         api = ControlApi(
             self.store,
@@ -119,9 +124,9 @@ class Parts:
             on_node_removed=self._close_peers,
         )
         handlers: dict[Method[Any, Any], Any] = {
-            methods.CA_ROOT: ca_server.root,
-            methods.CA_ISSUE: ca_server.issue,
-            methods.CA_STATUS: ca_server.status,
+            methods.CA_ROOT: self.ca_server.root,
+            methods.CA_ISSUE: self.ca_server.issue,
+            methods.CA_STATUS: self.ca_server.status,
             methods.RAFT_SNAPSHOT: door.snapshot,
             methods.RAFT_JOIN: self.members.join,
             methods.RAFT_LEAVE: self.members.leave,
@@ -143,27 +148,33 @@ class Parts:
         nursery.start_soon(self._tell_sessions_of_managers)
         nursery.start_soon(self._close_on_removed_nodes)
 
-    def _components_of_a_reign(self) -> Sequence[Component]:
-        """Fresh ones for each term: what a former reign knew is not believed."""
-        dispatcher = Dispatcher(self.store, managers=self.facts.manager_peers, now=self._now, rng=self._rng)
-        self.dispatcher = dispatcher
-        now, rng = self._now, self._rng
+    def _components_of_a_reign(self, term: int) -> Sequence[MakeComponent]:
+        """Their store writes in this term only."""
+        store, now, rng = self.store.of_reign(term), self._now, self._rng
+
+        def dispatcher() -> Dispatcher:
+            self.dispatcher = Dispatcher(store, managers=self.facts.manager_peers, now=now, rng=rng)
+            return self.dispatcher
+
         return (
             dispatcher,
-            OrchestratorLoop(self.store, now=now, rng=rng),
-            AllocatorLoop(self.store, now=now, rng=rng),
-            SchedulerLoop(self.store, now=now, rng=rng),
-            ReaperLoop(self.store, now=now, rng=rng),
-            RoleManagerLoop(self.store, self.members, now=now, rng=rng),
+            partial(OrchestratorLoop, store, now=now, rng=rng),
+            partial(AllocatorLoop, store, now=now, rng=rng),
+            partial(SchedulerLoop, store, now=now, rng=rng),
+            partial(ReaperLoop, store, now=now, rng=rng),
+            partial(RoleManagerLoop, store, self.members, now=now, rng=rng),
+            partial(FeatureLevelLoop, store, known=self._features, rng=rng),
+            partial(DiskWatch, self.driver, self.members),
         )
+
+    def _reign_ended(self) -> None:
+        self.dispatcher = None
 
     async def _tell_sessions_of_managers(self) -> None:
         while True:
             await self.driver.changed.wait()
             if self.dispatcher is not None:
                 self.dispatcher.managers_changed()
-                if not self.driver.is_leading:
-                    self.dispatcher = None
 
     async def _close_on_removed_nodes(self) -> None:
         """A removed node is refused at every door; here its open connections end, on every manager."""
@@ -203,19 +214,21 @@ class Parts:
         member = self.driver.configuration.member(member_id)
         if member is None:
             raise Unavailable(f"member {member_id:x} does not take part any more")
-        failure = Unavailable(f"member {member_id:x} has no address")
+        reasons = []
         for address in member.addresses:
             reached = False
             try:
                 async with self._dial(address, "bulk") as connection:
-                    reached = True
-                    yield connection
-                    return
-            except Unavailable as error:
+                    if is_node(connection, member.node_id):
+                        reached = True
+                        yield connection
+                        return
+                    reasons.append(f"{address} is another node")
+            except SwarmError as error:
                 if reached:
                     raise
-                failure = error
-        raise failure
+                reasons.append(f"{address}: {error}")
+        raise Unavailable(f"member {member_id:x} cannot be reached ({'; '.join(reasons) or 'it has no address'})")
 
     def _snapshot_saved(self, meta: SnapshotMeta) -> None:
         self.driver.snapshot_saved(

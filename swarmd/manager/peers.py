@@ -78,20 +78,24 @@ class Peers:
             if member_id not in self._members:
                 self._members[member_id] = member
                 if self._nursery is not None:
-                    self._nursery.start_soon(self._keep_linked, member)
+                    self._link(self._nursery, member)
+
+    def _link(self, nursery: trio.Nursery, member: Member) -> None:
+        scope = self._scopes[member.member_id] = trio.CancelScope()
+        nursery.start_soon(self._keep_linked, member, scope)
 
     def _drop(self, member_id: int) -> None:
         del self._members[member_id]
         scope = self._scopes.pop(member_id, None)
         if scope is not None:
-            scope.cancel()
+            scope.cancel()  # also where its task has not run yet
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the links until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for member in self._members.values():
-                nursery.start_soon(self._keep_linked, member)
+                self._link(nursery, member)
             task_status.started()
             await trio.sleep_forever()
 
@@ -131,9 +135,9 @@ class Peers:
 
     # -- the connections this member dials, for the others to send on ------------------------------------------
 
-    async def _keep_linked(self, member: Member) -> None:
-        with trio.CancelScope() as scope:
-            self._scopes[member.member_id] = scope
+    async def _keep_linked(self, member: Member, scope: trio.CancelScope) -> None:
+        with scope:
+            await trio.lowlevel.checkpoint_if_cancelled()  # removed before this task ran
             wait_s = RECONNECT_S_MIN
             while True:
                 was_linked = await self._link_once(member)

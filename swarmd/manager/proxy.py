@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
 import msgspec
 import trio
 
-from swarmd.errors import OutcomeUnknown, SwarmError, Unavailable
+from swarmd.errors import DeadlineExceeded, OutcomeUnknown, SwarmError, Unavailable
 from swarmd.manager.raft_driver import RaftDriver
 from swarmd.raft import Member
 from swarmd.transport.connection import Call, Connection, UnaryHandler
-from swarmd.wire.frames import Headers
-from swarmd.wire.identity import Caller, ForwardedCaller
+from swarmd.wire.authorise import forwarded_header
 from swarmd.wire.methods import Method
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,12 @@ NO_LEADER_S_MAX: Final = 10.0
 """How long a call waits for a leader (foundations: No leader)."""
 RETRY_S: Final = 0.1
 CALL_S_MAX: Final = 15.0
+ANSWER_MARGIN_S: Final = 0.1
+"""A call passed on is given up so long before the caller's deadline, so that "outcome unknown" reaches the caller."""
+DIAL_S_MAX: Final = 3.0
+"""For one address of a leader: longer than any living one takes, and no longer than the next election."""
+FAILURE_REMEMBERED_S: Final = 1.0
+"""Calls that wait behind a dial that failed share its answer, instead of each dialing a dead leader in turn."""
 
 
 class Dial(Protocol):
@@ -31,50 +37,80 @@ class Dial(Protocol):
     def __call__(self, address: str) -> AbstractAsyncContextManager[Connection]: ...
 
 
+def is_node(connection: Connection, node_id: str) -> bool:
+    """Whether the peer's certificate is this node's: addresses are handed on, and two machines may share one."""
+    identity = connection.peer.identity
+    return identity is not None and identity.node_id == node_id
+
+
+class _Lost(Unavailable):
+    """The leader went away under a call with an idempotency key: it may be asked again, and may have happened."""
+
+
 class LeaderLink:
-    """One connection to whoever leads, dialed when first needed and kept."""
+    """Connections to those who lead or led, dialed when first needed and kept: one a member."""
 
     def __init__(self, dial: Dial) -> None:
         self._dial = dial
-        self._connection: Connection | None = None
-        self._member_id = 0
-        self._lock = trio.Lock()
+        self._connections: dict[int, Connection] = {}
+        self._dialing: dict[int, trio.Lock] = {}
+        self._failures: dict[int, tuple[float, str]] = {}
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold the connection until cancelled."""
+        """Hold the connections until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
             await trio.sleep_forever()
 
     async def to(self, leader: Member) -> Connection:
-        """A connection to this member. Raises `Unavailable`."""
-        async with self._lock:
-            connection = self._connection
-            if connection is None or connection.closed.is_set() or self._member_id != leader.member_id:
-                connection = await self._open(leader)
-                self._connection, self._member_id = connection, leader.member_id
+        """A connection to this member. Raises `Unavailable` after at most 3 s for each of its addresses."""
+        connection = self._present(leader)
+        if connection is not None:
             return connection
+        async with self._dialing.setdefault(leader.member_id, trio.Lock()):
+            connection = self._present(leader)
+            if connection is not None:
+                return connection
+            failed_at, reason = self._failures.get(leader.member_id, (-math.inf, ""))
+            if trio.current_time() - failed_at < FAILURE_REMEMBERED_S:
+                raise Unavailable(reason)
+            return await self._open(leader)
+
+    def _present(self, leader: Member) -> Connection | None:
+        connection = self._connections.get(leader.member_id)
+        return connection if connection is not None and not connection.closed.is_set() else None
 
     async def _open(self, leader: Member) -> Connection:
         if self._nursery is None:
             raise Unavailable("this manager is not running")
-        failure: SwarmError = Unavailable(f"the leader {leader.node_id} has no address")
+        reasons = []
         for address in leader.addresses:
-            opened: list[Connection | SwarmError] = await self._nursery.start(self._hold, address)
-            if isinstance(opened[0], Connection):
-                return opened[0]
-            failure = opened[0]
-        raise Unavailable(f"the leader {leader.node_id} cannot be reached: {failure}")
+            opened: Connection | SwarmError = Unavailable("no answer")
+            with trio.move_on_after(DIAL_S_MAX):
+                opened = await self._nursery.start(self._hold, leader, address)
+            if not isinstance(opened, SwarmError):
+                return opened
+            reasons.append(f"{address}: {opened}")
+        reason = f"the leader {leader.node_id} cannot be reached ({'; '.join(reasons) or 'it has no address'})"
+        self._failures[leader.member_id] = (trio.current_time(), reason)
+        raise Unavailable(reason)
 
-    async def _hold(self, address: str, *, task_status: trio.TaskStatus[list[Connection | SwarmError]]) -> None:
+    async def _hold(
+        self, leader: Member, address: str, *, task_status: trio.TaskStatus[Connection | SwarmError]
+    ) -> None:
         try:
             async with self._dial(address) as connection:
-                task_status.started([connection])
+                if not is_node(connection, leader.node_id):
+                    raise Unavailable("another node answers there")
+                self._connections[leader.member_id] = connection
+                task_status.started(connection)
                 await connection.closed.wait()
+                if self._connections.get(leader.member_id) is connection:
+                    del self._connections[leader.member_id]
         except SwarmError as error:
-            task_status.started([error])
+            task_status.started(error)
 
 
 class LeaderProxy:
@@ -85,18 +121,24 @@ class LeaderProxy:
         self._link = link
 
     def wrap(self, method: Method[Any, Any], local: UnaryHandler) -> UnaryHandler:
-        """A handler that finds the leader, waiting up to 10 s for one."""
+        """A handler that finds the leader, waiting up to 10 s for one.
+
+        It tries again only what surely did not happen, or what carries an idempotency key.
+        """
 
         async def handle(call: Call, request: Any) -> Any:
             waited_since = trio.current_time()
+            may_have_happened = False
             while True:
                 try:
                     return await self._once(method, local, call, request)
                 except OutcomeUnknown:
                     raise
-                except Unavailable:
-                    # A change without a key may have been made by a leader that then went away.
-                    if call.caller.forwarder is not None or trio.current_time() - waited_since > NO_LEADER_S_MAX:
+                except Unavailable as error:
+                    may_have_happened |= isinstance(error, _Lost)
+                    if call.caller.forwarder is not None or trio.current_time() - waited_since >= NO_LEADER_S_MAX:
+                        if may_have_happened:
+                            raise _unknown(f"a leader was lost while it served the call; then: {error}") from error
                         raise
                 with trio.move_on_after(RETRY_S):
                     await self._driver.changed.wait()
@@ -113,36 +155,53 @@ class LeaderProxy:
             raise Unavailable(
                 self._driver.quorum_arithmetic(), hint="more than half of the managers must be online; see `node ls`"
             )
-        connection = await self._link.to(leader)
-        headers = forwarding(call.headers, call.caller)
+        connection = await self._reach(leader)
+        return await self._pass_on(connection, method, call, request)
+
+    async def _reach(self, leader: Member) -> Connection:
+        """A connection to `leader`, given up as soon as another leads: this one may be a machine without power."""
+        found: Connection | SwarmError = Unavailable("another manager leads now", hint="try again")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._give_up_unless_leading, leader, nursery.cancel_scope)
+            try:
+                found = await self._link.to(leader)
+            except SwarmError as error:
+                found = error
+            nursery.cancel_scope.cancel()
+        if isinstance(found, SwarmError):
+            raise found
+        return found
+
+    async def _give_up_unless_leading(self, leader: Member, scope: trio.CancelScope) -> None:
+        while self._driver.leader == leader.member_id:
+            await self._driver.changed.wait()
+        scope.cancel()
+
+    async def _pass_on(self, connection: Connection, method: Method[Any, Any], call: Call, request: Any) -> Any:
+        headers = msgspec.structs.replace(call.headers, forwarded=forwarded_header(call.caller))
         try:
             return await connection.call(method, request, timeout_s=_time_left(call), headers=headers)
         except OutcomeUnknown:
             raise
         except Unavailable as error:
-            if method.mutates and not call.headers.key and connection.closed.is_set():
-                raise OutcomeUnknown(
-                    f"outcome unknown: the leader went away while it served the call ({error})",
-                    hint="look before trying again",
-                ) from error
+            # The leader's own "unavailable" is definite. A connection that was lost under the call says nothing.
+            if not method.mutates or not connection.closed.is_set():
+                raise
+            if call.headers.key:
+                raise _Lost(error.message) from error
+            raise _unknown(f"the leader went away while it served the call ({error})") from error
+        except DeadlineExceeded as error:
+            if method.mutates:
+                raise _unknown(f"the leader did not answer in time ({error})") from error
             raise
 
 
-def forwarding(headers: Headers, caller: Caller) -> Headers:
-    """The headers for the leader: the caller as seen here; blank for one without a certificate, so that the call can
-    never look like this manager's own."""
-    identity = caller.identity
-    forwarded = ForwardedCaller(is_local=caller.is_local, address=caller.address)
-    if identity is not None:
-        forwarded = ForwardedCaller(
-            node_id=identity.node_id,
-            role=identity.role,
-            swarm_id=identity.swarm_id,
-            is_local=caller.is_local,
-            address=caller.address,
-        )
-    return msgspec.structs.replace(headers, forwarded=forwarded)
+def _unknown(reason: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"outcome unknown: {reason}",
+        hint="look before trying again; a retry with the same idempotency key never acts twice",
+    )
 
 
 def _time_left(call: Call) -> float:
-    return max(0.1, min(CALL_S_MAX, call.deadline - trio.current_time()))
+    return max(0.1, min(CALL_S_MAX, call.deadline - trio.current_time() - ANSWER_MARGIN_S))

@@ -402,14 +402,21 @@ class RaftDriver:
     def _apply(self, entry: Entry) -> None:
         waiter = self._waiters.pop(entry.index)
         mine = waiter is not None and waiter.term == entry.term
-        if entry.kind is EntryKind.DATA:
-            command = waiter.command if mine and waiter is not None else None
-            outcome: Outcome | None = self.state.apply(entry.index, entry.term, entry.body, command)
-        else:
-            self.state.skip(entry.index, entry.body)
-            outcome = None
+        command = waiter.command if mine and waiter is not None else None
+        try:
+            outcome = self._apply_to_state(entry, command)
+        except BaseException:
+            if waiter is not None:
+                waiter.settle(Fate.UNKNOWN, None)
+            raise
         if waiter is not None:
             waiter.settle(Fate.COMMITTED if mine else Fate.SUPERSEDED, outcome)
+
+    def _apply_to_state(self, entry: Entry, command: Command | None) -> Outcome | None:
+        if entry.kind is EntryKind.DATA:
+            return self.state.apply(entry.index, entry.term, entry.body, command)
+        self.state.skip(entry.index, entry.body)
+        return None
 
     async def _restore_snapshot(self, meta: SnapshotMeta) -> None:
         self.state.restore(meta, await self._snapshots.chunks(meta))

@@ -10,11 +10,12 @@ from typing import Final, Protocol, TypeVar
 
 import trio
 
-from swarmd.errors import Invalid, ResourceExhausted, SwarmError
+from swarmd.errors import Invalid, ResourceExhausted, SwarmError, Unavailable
 from swarmd.raft import Message, SnapshotMeta
 from swarmd.state.snapshot import Capture, encode_snapshot
 from swarmd.state.store import State
-from swarmd.storage.snapshot_store import SnapshotStore
+from swarmd.storage.errors import StorageDamaged, StorageFailed
+from swarmd.storage.snapshot_store import SnapshotStorage
 from swarmd.transport.connection import Call, Connection, Stream
 from swarmd.wire.frames import CHUNK_BYTES_MAX
 from swarmd.wire.methods import RAFT_SNAPSHOT
@@ -28,6 +29,12 @@ ENTRY_BYTES: Final = 512
 """About what an entry adds to the log."""
 INCOMING_BYTES_MAX: Final = 1 << 30
 """A snapshot larger than this is refused: it would not fit in memory beside the state it replaces."""
+
+
+class InThread(Protocol):
+    """Runs blocking work."""
+
+    async def __call__(self, work: Callable[[], T]) -> T: ...
 
 
 class DialNode(Protocol):
@@ -44,7 +51,7 @@ class Snapshots:
 
     def __init__(
         self,
-        store: SnapshotStore,
+        store: SnapshotStorage,
         *,
         newest: SnapshotMeta,
         interval: Callable[[], int],
@@ -52,6 +59,7 @@ class Snapshots:
         on_saved: Callable[[SnapshotMeta], None],
         on_sent: Callable[[int, bool], None],
         on_received: Callable[[Message], None],
+        in_thread: InThread | None = None,
     ) -> None:
         self._store = store
         self._newest = newest
@@ -60,7 +68,7 @@ class Snapshots:
         self._on_saved = on_saved
         self._on_sent = on_sent
         self._on_received = on_received
-        self._limiter = trio.CapacityLimiter(1)
+        self._in_thread: InThread = _one_thread() if in_thread is None else in_thread
         self._newest_bytes = 0
         self._taking = False
         self._sending: set[int] = set()
@@ -109,9 +117,6 @@ class Snapshots:
         assert self._nursery is not None
         self._nursery.start_soon(self._in_thread, partial(self._store.prune, keep))
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=self._limiter)
-
     # -- sending --------------------------------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
@@ -124,7 +129,7 @@ class Snapshots:
     async def _send(self, message: Message) -> None:
         delivered = False
         try:
-            chunks = await self.chunks(_meta_of(message))
+            chunks = await self._chunks_to_send(_meta_of(message))
             async with (
                 self._dial(message.target) as connection,
                 connection.open(RAFT_SNAPSHOT) as stream,
@@ -137,6 +142,15 @@ class Snapshots:
             self._sending.discard(message.target)
             self._on_sent(message.target, delivered)
 
+    async def _chunks_to_send(self, meta: SnapshotMeta) -> list[bytes]:
+        """Raises `Unavailable` if newer snapshots took this one's place meanwhile: the next message names one."""
+        try:
+            return await self.chunks(meta)
+        except StorageDamaged as error:
+            if self._newest.index > meta.index:
+                raise Unavailable(f"snapshot {meta.index} was replaced by {self._newest.index}") from error
+            raise
+
     @staticmethod
     async def _send_chunks(stream: Stream[SnapshotChunk, Nothing], message: Message, chunks: list[bytes]) -> None:
         offset = 0
@@ -147,7 +161,10 @@ class Snapshots:
             )
             offset += len(chunk)
         await stream.end()
-        await stream.receive()
+        try:
+            await stream.receive()
+        except trio.EndOfChannel:
+            raise Unavailable("the peer did not say that it stored the snapshot") from None
 
     async def chunks(self, meta: SnapshotMeta) -> list[bytes]:
         """The plain chunks of a saved snapshot."""
@@ -162,10 +179,24 @@ class Snapshots:
             raise Invalid("the first chunk must carry the snapshot's message", field="$.message")
         chunks = await _collect(first, stream)
         meta = message.snapshot
-        await self._in_thread(partial(self._store.save, meta, chunks))
+        try:
+            await self._in_thread(partial(self._store.save, meta, chunks))
+        except StorageFailed as error:
+            log.error("cannot store the leader's snapshot at index %d: %s", meta.index, error)
+            raise Unavailable(f"this manager cannot store the snapshot: {error}") from error
         self._newest = max(self._newest, meta, key=lambda m: m.index)
         self._on_received(message)
         return Nothing()
+
+
+def _one_thread() -> InThread:
+    """Reading and writing snapshots is one job at a time."""
+    limiter = trio.CapacityLimiter(1)
+
+    async def run(work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, limiter=limiter)
+
+    return run
 
 
 def _meta_of(message: Message) -> SnapshotMeta:

@@ -22,7 +22,7 @@ class Fate(Enum):
 class Proposal:
     """One proposed entry. `done` is set when nothing more will be learned."""
 
-    __slots__ = ("command", "done", "error", "fate", "index", "outcome", "since", "term")
+    __slots__ = ("command", "done", "earlier", "error", "fate", "index", "outcome", "since", "term")
 
     def __init__(self, command: Command | None) -> None:
         self.command = command
@@ -34,12 +34,18 @@ class Proposal:
         self.term = 0
         self.since = 0.0
         """When it entered the log, on Trio's clock."""
+        self.earlier: Proposal | None = None
+        """The one that stood at the same index in an earlier term of ours."""
 
     def settle(self, fate: Fate, outcome: Outcome | None) -> None:
         """The local commit reached its index."""
         self.fate = fate
         self.outcome = outcome
         self.done.set()
+        if self.earlier is not None:
+            # If ours is the one that was committed, the earlier one was not. Else it may be what was committed instead.
+            self.earlier.settle(Fate.SUPERSEDED if fate is Fate.COMMITTED else Fate.UNKNOWN, None)
+            self.earlier = None
 
     def refuse(self, error: BaseException) -> None:
         """It never entered the log."""
@@ -67,13 +73,14 @@ class Waiters:
         self._by_index: dict[int, Proposal] = {}
 
     def expect(self, proposal: Proposal, index: int, term: int) -> None:
-        """`proposal` is the entry (`index`, `term`). Whoever waited for that index is told that it was superseded."""
+        """`proposal` is the entry (`index`, `term`).
+
+        Whoever waited for that index goes on waiting: our log lost its entry, but another member may still hold it, be
+        elected once more and commit it (Raft section 5.4.2, figure 8). Only what is committed at `index` tells.
+        """
         proposal.index, proposal.term, proposal.since = index, term, trio.current_time()
-        earlier = self._by_index.get(index)
-        if earlier is not None:
-            # We lead again and wrote a new entry over our own lost one: that one is gone for good.
-            earlier.settle(Fate.SUPERSEDED, None)
-        self._by_index[index] = proposal
+        proposal.earlier = self._by_index.pop(index, None)
+        self._by_index[index] = proposal  # last, so that the dict stays in order of time
 
     def pop(self, index: int) -> Proposal | None:
         """Whoever waits for `index`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Final
@@ -52,9 +53,18 @@ def parse_endpoint(text: str, *, flag: str, default_port: int | None = None) -> 
     port_text = match["port"] if match else None
     port = int(port_text) if port_text else default_port
     host = (match["v6"] or match["host"] or "") if match else ""
-    if match is None or not host or port is None or port > 65535:
+    is_v6 = bool(match and match["v6"])
+    if match is None or not host or port is None or port > 65535 or (is_v6 and not _is_v6(host)):
         raise Invalid(f"{text!r} is not an address", field=flag, hint="write HOST:PORT, for example 10.0.0.5:4242")
     return Endpoint(host, port)
+
+
+def _is_v6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def check(config: Config) -> None:

@@ -54,25 +54,26 @@ class Doors:
             return
         try:
             await self._serve(DEFAULT_CONTROL_SOCKET, manager.router, task_status)
-        except (FailedPrecondition, OSError) as error:
+        except FailedPrecondition as error:  # of the binding: whatever comes later is in a group
             path = self._directory.control_socket
             log.warning("%s: the control socket is %s instead", error, path)
             await self._serve(path, manager.router, task_status)
 
     async def run_as_worker(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve `status` on the state directory's own socket."""
+        """Serve `status` on the state directory's own socket, and say of the rest where it is served."""
         router = Router(self._authorise)
         router.add(methods.STATUS, self._status)
+        for method in methods.METHODS.values():
+            if method.socket and method is not methods.STATUS:
+                router.add(method, _ask_a_manager)
         await self._serve(self._worker_path(), router, task_status)
 
     def _worker_path(self) -> Path:
         return self._config.control_socket or self._directory.control_socket
 
     async def _serve(self, path: Path, router: Router, task_status: trio.TaskStatus[None]) -> None:
-        log.info("control socket: %s", path)
-        await ControlSocket(path, self._credentials.identity, router, self._transport.hello).run(
-            task_status=task_status
-        )
+        socket = ControlSocket(path, self._credentials.identity, router, self._transport.hello)
+        await socket.run(task_status=task_status)
 
     async def _status(self, call: Call, request: StatusRequest) -> StatusReply:
         identity = self._credentials.identity
@@ -82,3 +83,9 @@ class Doors:
 
     def _authorise(self, method: Method[Any, Any], caller: Caller) -> None:
         authorise(method, caller, swarm_id=self._credentials.identity.swarm_id, is_removed=lambda _: False)
+
+
+async def _ask_a_manager(call: Call, request: Any) -> Any:
+    raise FailedPrecondition(
+        "this node is not a manager", hint="use the control socket of a manager (-s, SWARM_SOCKET)"
+    )

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from swarmd.errors import SwarmError
 from swarmd.model import (
     Cluster,
     ClusterSpec,
@@ -31,13 +32,17 @@ from swarmd.raft import Entry, EntryKind, HardState, Member
 from swarmd.raft.membership import bootstrap_configuration
 from swarmd.state.command import CommandId, encode_command
 from swarmd.state.store import State
-from swarmd.storage.data_keys import load_or_create
+from swarmd.storage.data_keys import load, load_or_create
+from swarmd.storage.errors import StorageDamaged
 from swarmd.storage.log_store import LogBatch, LogIdentity, LogStore
 from swarmd.storage.sealing import Sealer, sealing_context
 from swarmd.wire.raft_codec import encode_runs
 
 FEATURES: Final = ("base.1",)
 """What this version can do, announced by every node (foundations: Version skew)."""
+
+FOUNDING_ENTRIES: Final = 3
+"""Two that make the founder a voter, one that creates the cluster and its node."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -128,6 +133,27 @@ def make_log_durable(
         store.write(LogBatch(hard_state=founding.hard_state, runs=encode_runs(founding.entries)))
     finally:
         store.close()
+
+
+def is_just_founded(raft_directory: Path, keys_path: Path) -> bool:
+    """Whether the log holds nothing but the beginning of a founding. Blocking. Raises `StorageFailed`."""
+    path = raft_directory / "raft.db"
+    try:
+        identity = LogStore.read_identity(path)
+        if identity is None:
+            return True
+        keys = load(keys_path)
+        if keys is None:
+            return False  # they are made before the log: somebody lost them
+        sealer = Sealer(keys.by_id, keys.current, sealing_context(identity.swarm_id, identity.member_id))
+        store = LogStore.open(path, sealer)
+        try:
+            stored = store.load()
+        finally:
+            store.close()
+    except (StorageDamaged, SwarmError):
+        return False
+    return not stored.snapshot.index and len(stored.entries) <= FOUNDING_ENTRIES
 
 
 def open_log(

@@ -14,9 +14,10 @@ from swarmd.errors import FailedPrecondition, Invalid, Unimplemented
 from swarmd.model import RaftConfig
 from swarmd.node.config import Config
 from swarmd.node.enrolment import Enrolment, joining_dial
-from swarmd.node.founding import Identity, found, make_log_durable
+from swarmd.node.founding import Identity, found, is_just_founded, make_log_durable
 from swarmd.pki import read_subject
 from swarmd.pki.pem import load_certificate, load_key, spki
+from swarmd.storage.errors import StorageFailed
 from swarmd.storage.identity_files import IdentityFiles
 from swarmd.storage.known_managers import NodeFile
 from swarmd.wire.frames import Hello
@@ -76,6 +77,8 @@ class IdentityFinder:
             return Identity(root=root, certificate=pair[0], key=pair[1])
         if pair is None and self._config.join_addr is not None:
             return None  # a joining that was interrupted: the root is kept, the rest is asked for again
+        if pair is None and self._is_unfinished_founding():
+            return None  # between the root and the pair
         raise FailedPrecondition(
             f"{self._directory.certificates} holds only half of an identity",
             hint="join again with --join-addr and --join-token, or start with an empty state directory",
@@ -103,16 +106,26 @@ class IdentityFinder:
         log.info("joined swarm %s as node %s", enrolled.subject.swarm_id, enrolled.subject.node_id)
         return identity
 
+    def _is_unfinished_founding(self) -> bool:
+        """Whether what is here was left by a crash in the middle of a founding: nobody ever saw that swarm.
+
+        A founding writes the log, then the identity, and only then does the node run and note that it is a member.
+        """
+        if self._directory.node_file.load().has_been_member or not self._directory.raft.exists():
+            return False
+        return is_just_founded(self._directory.raft, self._directory.data_keys)
+
     def _found(self) -> Identity:
-        if self._directory.node_file.load().has_been_member:
+        if self._directory.node_file.load().has_been_member or (
+            self._directory.raft.exists() and not self._is_unfinished_founding()
+        ):
             raise FailedPrecondition(
-                "this node was a manager and lost its certificates", hint="restore a backup, or join another manager"
+                f"this node was a manager: {self._directory.path} has its log and not its certificates",
+                hint="restore a backup, or start with an empty state directory",
             )
         raft = RaftConfig(heartbeat_tick=self._config.heartbeat_tick, election_tick=self._config.election_tick)
         founding = found(raft=raft, now=self._now(), rng=self._rng)
-        # A log without an identity is what a crash in the middle of a founding leaves; nobody ever saw that swarm.
-        shutil.rmtree(self._directory.raft, ignore_errors=True)
-        self._directory.data_keys.unlink(missing_ok=True)
+        self._clear_unfinished_founding()
         make_log_durable(
             founding,
             raft_directory=self._directory.raft,
@@ -122,6 +135,14 @@ class IdentityFinder:
         self._save(founding.identity)
         log.info("founded swarm %s", read_subject(founding.identity.certificate).swarm_id)
         return founding.identity
+
+    def _clear_unfinished_founding(self) -> None:
+        try:
+            if self._directory.raft.exists():
+                shutil.rmtree(self._directory.raft)
+            self._directory.data_keys.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageFailed(f"cannot clear {self._directory.path}: {error.strerror}") from error
 
     def _save(self, identity: Identity) -> None:
         self._directory.identity.save_root(identity.root)

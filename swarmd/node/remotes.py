@@ -44,6 +44,7 @@ class Remotes:
         dial: Dial,
         rng: random.Random,
         *,
+        own_node_id: str,
         local: Callable[[], DispatcherLink | None],
         members: Callable[[], tuple[ManagerPeer, ...]],
         changed: Callable[[dict[str, tuple[str, ...]]], None],
@@ -51,6 +52,7 @@ class Remotes:
         self._known = dict(known)
         self._dial = dial
         self._rng = rng
+        self._own_node_id = own_node_id
         self._local = local
         self._members = members
         self._changed = changed
@@ -76,6 +78,8 @@ class Remotes:
         if local is not None:
             yield local
             return
+        if any(m.is_leader and m.node_id == self._own_node_id for m in self._members()):
+            raise Unavailable("this node is just beginning to lead")  # and must not dial itself meanwhile
         reasons: list[str] = []
         candidates = list(self.addresses())
         for _ in range(len(candidates) + REDIRECTS_MAX):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import socket
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import trio
+
 from swarmd import __version__
-from swarmd.errors import SwarmError, Unavailable
+from swarmd.errors import FailedPrecondition, SwarmError, Unavailable
 from swarmd.node.config import DEFAULT_HOST, DEFAULT_PORT, Config, Endpoint
 from swarmd.transport.connection import Connection, Router
 from swarmd.transport.credentials import Credentials, joining_context
@@ -16,6 +17,8 @@ from swarmd.transport.dialer import dial
 from swarmd.transport.listener import Listener
 from swarmd.wire.frames import Hello
 from swarmd.wire.identity import Caller
+
+log = logging.getLogger(__name__)
 
 
 def anonymous_hello() -> Hello:
@@ -71,38 +74,60 @@ class NodeTransport:
     def listener(
         self,
         router: Router,
-        endpoint: Endpoint,
         *,
+        config: Config,
+        remembered_port: int,
         admit: Callable[[Caller], None],
         on_connection: Callable[[Connection], None],
-    ) -> Listener:
-        """A listener for `router`."""
-        return Listener(
-            endpoint.host,
-            endpoint.port,
-            self._credentials,
-            router,
-            self.hello,
-            admit=admit,
-            on_connection=on_connection,
+    ) -> FirstFree:
+        """The listener of the remote API, at the first of `endpoints` that is free."""
+        return FirstFree(
+            Listener(
+                endpoint.host,
+                endpoint.port,
+                self._credentials,
+                router,
+                self.hello,
+                admit=admit,
+                on_connection=on_connection,
+            )
+            for endpoint in endpoints(config, remembered_port)
         )
 
 
-def listening_endpoint(config: Config, remembered_port: int) -> Endpoint:
-    """Where to listen: a busy *default* port falls to a free one that is kept; what was asked for is never replaced."""
-    if config.listen is not None:
-        return config.listen if config.listen.port else Endpoint(config.listen.host, remembered_port)
-    port = remembered_port or DEFAULT_PORT
-    return Endpoint(DEFAULT_HOST, port if _is_free(DEFAULT_HOST, port) else 0)
+def endpoints(config: Config, remembered_port: int) -> tuple[Endpoint, ...]:
+    """Where to listen, in this order: what was asked for and nothing else; or the default, or the free port that was
+    chosen before, and any free one if that is taken."""
+    asked = config.listen
+    if asked is not None and asked.port:
+        return (asked,)
+    host = asked.host if asked is not None else DEFAULT_HOST
+    first = remembered_port or (DEFAULT_PORT if asked is None else 0)
+    return tuple(dict.fromkeys((Endpoint(host, first), Endpoint(host, 0))))
 
 
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                return False
-            raise
-    return True
+class FirstFree:
+    """Listens like a `Listener`, with the first of several whose address can be had."""
+
+    def __init__(self, listeners: Iterable[Listener]) -> None:
+        self._listeners = tuple(listeners)
+
+    async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled. Starts with the bound port. Raises `FailedPrecondition` if none can be had."""
+        *others, last = self._listeners
+        for listener in others:
+            try:
+                await listener.run(task_status=task_status)
+            except FailedPrecondition as busy:  # of the binding: whatever comes later is in a group
+                log.warning("%s: a free port is taken instead", busy)
+        await last.run(task_status=task_status)
+
+    def close_peers(self, node_id: str) -> None:
+        """See `Listener`."""
+        for listener in self._listeners:
+            listener.close_peers(node_id)
+
+    @property
+    def connections(self) -> frozenset[Connection]:
+        """See `Listener`."""
+        return frozenset[Connection]().union(*(listener.connections for listener in self._listeners))

@@ -173,3 +173,14 @@ async def test_an_empty_configuration_keeps_the_links_of_a_joiner(nursery: trio.
     bench.peers.accepted(incoming)  # type: ignore[arg-type]
     await trio.testing.wait_all_tasks_blocked()
     assert bench.peers.is_linked(OTHER)
+
+
+async def test_a_member_removed_before_its_link_began_is_never_dialed(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    bench = Bench()
+    await nursery.start(bench.peers.run)
+    bench.peers.follow(configuration("a:1"))
+    bench.peers.follow(Configuration(members=(configuration("a:1").members[0],)))
+    await trio.sleep(10)
+    assert bench.network.dialed == []

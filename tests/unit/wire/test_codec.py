@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cbor2
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from swarmd.errors import Invalid
 from swarmd.wire.ca import IssueRequest, RootReply
-from swarmd.wire.codec import NESTING_MAX, convert, decode, encode, loads
+from swarmd.wire.codec import NESTING_MAX, convert, convert_plain, decode, encode, head, integer, loads, text
 from swarmd.wire.dispatch import UpdateStatusRequest
 
 PLAIN = st.recursive(
@@ -147,3 +148,55 @@ def test_an_error_quotes_little_of_the_input() -> None:
     with pytest.raises(Invalid) as refused:
         convert({"kind": "x" * 100_000}, Small)
     assert len(refused.value.message) < 400
+
+
+@given(st.integers(-(1 << 64), (1 << 64) - 1), st.text(max_size=300))
+@settings(max_examples=150, deadline=None)
+def test_items_made_by_hand_are_those_of_the_encoder(number: int, words: str) -> None:
+    assert integer(number) == cbor2.dumps(number)
+    assert text(words) == cbor2.dumps(words)
+
+
+@pytest.mark.parametrize("size", [0, 23, 24, 255, 256, 65_535, 65_536, (1 << 32) - 1, 1 << 32, (1 << 64) - 1])
+def test_heads_have_the_shortest_form(size: int) -> None:
+    assert integer(size) == cbor2.dumps(size)
+    assert integer(-1 - size) == cbor2.dumps(-1 - size)
+    if size <= 65_536:
+        assert head(0x40, size) + bytes(size) == cbor2.dumps(bytes(size))
+        assert text("x" * size) == cbor2.dumps("x" * size)
+
+
+def test_text_that_is_no_unicode_is_not_encoded() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        text("\ud800")
+
+
+BAD = [b"", b"\x82\x01", b"\x01\x01", b"\xc0\x61a", b"\xa2\x61a\x01\x61a\x02", b"\x9f\xff", b"\x81" * 20, b"\x61\xff"]
+
+
+@given(st.lists(st.sampled_from([*BAD, None]), max_size=8), PLAIN)
+@settings(max_examples=80, deadline=None)
+def test_a_refusal_has_no_effect_on_what_is_read_next(before: list[bytes | None], value: Any) -> None:
+    for bad in before:
+        if bad is None:
+            assert loads(encode([value])) == [value]
+        else:
+            with pytest.raises(Invalid):
+                loads(bad)
+    assert loads(encode(value)) == value
+
+
+def test_many_threads_may_read_at_once() -> None:
+    data, expected = encode([{"a": [1, 2, b"x" * 100]}] * 50), [{"a": [1, 2, b"x" * 100]}] * 50
+    with ThreadPoolExecutor(4) as pool:
+        assert all(loaded == expected for loaded in pool.map(lambda _: loads(data), range(200)))
+
+
+def test_plain_conversion_names_the_wrong_field_as_well() -> None:
+    class Small(msgspec.Struct):
+        kind: int
+
+    assert convert_plain({"kind": 1}, Small).kind == 1
+    with pytest.raises(Invalid) as refused:
+        convert_plain({"kind": "x"}, Small)
+    assert refused.value.field == "$.kind"

@@ -1,0 +1,31 @@
+"""The executor as the agent sees it, describing the node as a whole: what it can run and what its software knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from swarmd.executor.contract import Controller, Executor
+from swarmd.model import NodeDescription, Task
+
+
+class Announcing:
+    """Keeps `Executor`: adds the software's features to those of the executor (foundations: Version skew)."""
+
+    def __init__(self, executor: Executor, features: tuple[str, ...]) -> None:
+        self._executor = executor
+        self._features = features
+
+    async def describe(self) -> NodeDescription:
+        """See `Executor`."""
+        description = await self._executor.describe()
+        return msgspec.structs.replace(description, features=tuple(sorted({*description.features, *self._features})))
+
+    def controller(self, task: Task) -> Controller:
+        """See `Executor`."""
+        return self._executor.controller(task)
+
+    async def reap(self, known_task_ids: Iterable[str]) -> None:
+        """See `Executor`."""
+        await self._executor.reap(known_task_ids)

@@ -1,0 +1,210 @@
+"""The life of a node that has an identity: its agent, its certificate, and the manager part if it is one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+
+from swarmd.agent.agent import Agent
+from swarmd.agent.link import DispatcherLink
+from swarmd.executor.factory import make_executor
+from swarmd.manager.manager import Manager, Surroundings
+from swarmd.model import Node as NodeObject
+from swarmd.node.addresses import advertised
+from swarmd.node.announcing import Announcing
+from swarmd.node.config import DEFAULT_PORT, Config, Endpoint
+from swarmd.node.doors import Doors
+from swarmd.node.enrolment import CallConnection
+from swarmd.node.founding import FEATURES, Identity, sealer_of
+from swarmd.node.identity import StateDirectory
+from swarmd.node.manager_part import ManagerPart
+from swarmd.node.memory import NodeMemory
+from swarmd.node.remotes import Remotes
+from swarmd.node.renewal import Renewal
+from swarmd.node.transport import NodeTransport
+from swarmd.pki import Subject
+from swarmd.raft import Settings
+from swarmd.storage.known_managers import NodeFileContents
+from swarmd.storage.task_store import TaskStore
+from swarmd.transport.credentials import Credentials
+from swarmd.wire.dispatch import ManagerPeer
+
+log = logging.getLogger(__name__)
+
+
+class Life:
+    """Built from what was found on the disk; `run` once."""
+
+    def __init__(
+        self,
+        config: Config,
+        directory: StateDirectory,
+        identity: Identity,
+        contents: NodeFileContents,
+        task_store: TaskStore,
+        *,
+        hostname: str,
+        now: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._now = now
+        self._rng = rng
+        self._credentials = Credentials(certificate=identity.certificate, key=identity.key, root=identity.root)
+        self._memory = NodeMemory(directory.node_file, contents)
+        self._transport = NodeTransport(self._credentials, FEATURES)
+        self._remotes = Remotes(
+            self._known_managers(),
+            self._transport.dial,
+            rng,
+            own_node_id=self._credentials.identity.node_id,
+            local=self._local_link,
+            members=self._members_by_log,
+            changed=lambda managers: self._memory.note_managers(managers, now()),
+        )
+        self._renewal = Renewal(
+            certificate=identity.certificate,
+            key=identity.key,
+            connect=self._connect_to_ca,
+            save=self._save_pair,
+            credentials=self._credentials,
+            renewed=self._renewed,
+            now=now,
+            rng=rng,
+        )
+        executor = make_executor(config.executor, directory=directory.path / "agent", hostname=hostname)
+        self._agent = Agent(
+            Announcing(executor, FEATURES), task_store, self._remotes, now=now, rng=rng, on_node=self._observe
+        )
+        self._manager_part = ManagerPart(
+            directory,
+            self._credentials,
+            self._memory,
+            Doors(config, directory, self._credentials, self._transport, lambda: self._agent.state),
+            make_manager=lambda: Manager(self._surroundings()),
+            others=self._other_managers,
+        )
+
+    @property
+    def manager(self) -> Manager | None:
+        """The manager, while this node is one."""
+        return self._manager_part.manager
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def run(self, stopping: trio.Event) -> None:
+        """Until told to stop; then in order: the agent's goodbye, the lead, everything else."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._memory.run)
+            nursery.start_soon(self._manager_part.run)
+            nursery.start_soon(self._renewal.run)
+            agent_ended = trio.Event()
+            agent_scope: trio.CancelScope = await nursery.start(self._run_agent, agent_ended)
+            role = self._manager_part.role.name.lower()
+            log.info("node %s is up as a %s", self._credentials.identity.node_id, role)
+            await stopping.wait()
+            agent_scope.cancel()
+            await agent_ended.wait()
+            if self.manager is not None:
+                await self.manager.hand_over()
+            nursery.cancel_scope.cancel()
+
+    async def _run_agent(self, ended: trio.Event, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+        """Started once the stored tasks are adopted. Until then the agent is not cancelled: it shields its tasks from
+        the first moment on, and could not be told to end before it is there."""
+        try:
+            with trio.CancelScope(shield=True) as scope:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(self._agent.run)
+                    task_status.started(scope)
+                    scope.shield = False
+        finally:
+            ended.set()
+
+    # -- what the manager is given -------------------------------------------------------------------------------
+
+    def _surroundings(self) -> Surroundings:
+        config = self._config
+        return Surroundings(
+            directory=self._directory.raft,
+            sealer_of=partial(sealer_of, keys_path=self._directory.data_keys, random_bytes=os.urandom),
+            credentials=self._credentials,
+            listener_of=partial(self._transport.listener, config=config, remembered_port=self._memory.remote_port),
+            dial=self._transport.dial,
+            advertised=self._advertised,
+            known_addresses=self._other_managers,
+            session=lambda: self._agent.state,
+            settings=Settings(heartbeat_ticks=config.heartbeat_tick, election_ticks_min=config.election_tick),
+            features=FEATURES,
+            now=self._now,
+            rng=self._rng,
+        )
+
+    async def _advertised(self, port: int) -> tuple[str, ...]:
+        asked = self._config.listen
+        if asked is None or not asked.port:
+            self._memory.note_port(0 if asked is None and port == DEFAULT_PORT else port)
+        return await trio.to_thread.run_sync(advertised, self._config, port, self._a_peer())
+
+    def _a_peer(self) -> Endpoint | None:
+        """Somebody whose route tells which of our addresses others see."""
+        if self._config.join_addr is not None:
+            return self._config.join_addr
+        others = self._other_managers()
+        if not others:
+            return None
+        host, _, port = others[0].rpartition(":")
+        return Endpoint(host.strip("[]"), int(port))
+
+    # -- what the parts tell -------------------------------------------------------------------------------------
+
+    def _observe(self, node: NodeObject) -> None:
+        self._renewal.observe(node)
+
+    def _renewed(self, subject: Subject) -> None:
+        self._manager_part.certificate_changed()
+
+    @asynccontextmanager
+    async def _connect_to_ca(self, *, anonymous: bool) -> AsyncIterator[CallConnection]:
+        local = self.manager.local_ca() if self.manager is not None else None
+        if local is not None:
+            yield local
+            return
+        async with self._transport.dial_any(self._remotes.addresses, anonymous=anonymous) as connection:
+            yield connection
+
+    def _local_link(self) -> DispatcherLink | None:
+        return self.manager.local_link() if self.manager is not None else None
+
+    def _members_by_log(self) -> tuple[ManagerPeer, ...]:
+        parts = self.manager.parts if self.manager is not None else None
+        return parts.facts.manager_peers() if parts is not None else ()
+
+    async def _save_pair(self, certificate: bytes, key: bytes) -> None:
+        await trio.to_thread.run_sync(self._directory.identity.save_pair, certificate, key)
+
+    # -- which managers there are --------------------------------------------------------------------------------
+
+    def _known_managers(self) -> dict[str, tuple[str, ...]]:
+        known = {m.node_id: m.addresses for m in self._memory.managers}
+        if self._config.join_addr is not None:
+            known[""] = (str(self._config.join_addr),)
+        return known
+
+    def _other_managers(self) -> tuple[str, ...]:
+        """Where other managers may be. Of a join address nobody knows whose it is; it counts unless this node is known
+        to be the only manager."""
+        own = self._credentials.identity.node_id
+        known = self._memory.managers
+        addresses = [a for m in known if m.node_id != own for a in m.addresses]
+        is_sole = bool(known) and all(m.node_id == own for m in known)
+        if self._config.join_addr is not None and not is_sole:
+            addresses.append(str(self._config.join_addr))
+        return tuple(dict.fromkeys(addresses))
