@@ -19,8 +19,10 @@ from trio_websocket import (
     wrap_client_stream,
     wrap_server_stream,
 )
+from wsproto.frame_protocol import FrameProtocol
 from wsproto.utilities import ProtocolError
 
+from swarmd.transport.tls import TlsStream
 from swarmd.wire.frames import SUBPROTOCOL
 
 log = logging.getLogger(__name__)
@@ -45,43 +47,47 @@ class LinkLost(Exception):
     """The WebSocket is gone. Its text says how, as far as is known."""
 
 
-class GatheringStream(trio.abc.Stream):
-    """`inner`, with sends held back between `hold` and the send after `release`: several small frames leave in one TLS
-    record and one packet. Also sees what trio-websocket does not tell: that the stream ended, and how much came.
-    """
+class WatchedStream(trio.abc.Stream):
+    """`inner`, seen through: that it ended, and how much came, which trio-websocket does not tell. All of one
+    `send_all` leaves in one piece, whoever else sends, because `TlsStream` takes it in before it waits."""
 
     def __init__(self, inner: trio.abc.Stream, *, noise_bytes_max: int) -> None:
         self._inner = inner
-        self._held: list[bytes] = []
-        self._is_holding = False
+        self._turns = trio.Lock()
         self._is_broken = False
         self._noise_bytes_max = noise_bytes_max
         self.bytes_since_frame = 0
         self.received_at = trio.current_time()
         self.ended = trio.Event()
 
-    def hold(self) -> None:
-        self._is_holding = True
-
-    def release(self) -> None:
-        """Let the next send take along what was held."""
-        self._is_holding = False
-
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        if self._is_broken:
-            raise trio.BrokenResourceError("an earlier send was cut off")
-        if self._is_holding:
-            self._held.append(bytes(data))
+        if isinstance(self._inner, TlsStream):
+            await self._inner.send_all(data)
             return
-        if self._held:
-            self._held.append(bytes(data))
-            data, self._held = b"".join(self._held), []
-        self._is_broken = True  # unless all of it leaves, what follows would land in the middle of a frame
-        await self._inner.send_all(data)
-        self._is_broken = False
+        async with self._turns:
+            if self._is_broken:
+                raise trio.BrokenResourceError("an earlier send was cut off")
+            self._is_broken = True  # unless all of it leaves, what follows would land in the middle of a frame
+            await self._inner.send_all(data)
+            self._is_broken = False
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._inner.wait_send_all_might_not_block()
+
+    @property
+    def can_send_now(self) -> bool:
+        """Whether `send_now` may be called: nobody is sending, nothing waits, and below is a TLS socket."""
+        return isinstance(self._inner, TlsStream) and self._inner.can_send_now
+
+    def send_now(self, data: bytes | bytearray) -> bool:
+        """Send without waiting; False if a part is left for `flush`. Raises `trio.BrokenResourceError`."""
+        assert isinstance(self._inner, TlsStream)
+        return self._inner.send_now(data)
+
+    async def flush(self) -> None:
+        """Send what `send_now` left."""
+        if isinstance(self._inner, TlsStream):
+            await self._inner.flush()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         try:
@@ -105,9 +111,12 @@ class Link:
     """A WebSocket over `stream`. `run` it in a nursery; then `send`, `receive`, `ping`, `close`."""
 
     def __init__(self, stream: trio.abc.Stream, *, is_dialer: bool, frame_bytes_max: int) -> None:
-        self._stream = GatheringStream(stream, noise_bytes_max=NOISE_FACTOR * frame_bytes_max)
+        self._stream = WatchedStream(stream, noise_bytes_max=NOISE_FACTOR * frame_bytes_max)
         self._is_dialer = is_dialer
         self._frame_bytes_max = frame_bytes_max
+        # Data frames are put into bytes here: trio-websocket's `send_message` takes a lock and a turn of the loop for
+        # each, and its control frames (pong, close) may stand between any two of ours.
+        self._frames = FrameProtocol(client=is_dialer, extensions=[])
         self._socket: WebSocketConnection | None = None
         self._over = trio.Event()
         self.loss = "the connection was lost"
@@ -194,21 +203,41 @@ class Link:
         return message
 
     async def send(self, frames: Sequence[bytes]) -> None:
-        """Send these, several in one packet. Raises `LinkLost`; `Cancelled` leaves the link unusable."""
-        socket = self._open()
+        """Send these in one packet. Raises `LinkLost`; `Cancelled` leaves the link unusable."""
+        self._check_sendable()
         try:
-            if len(frames) > 1:
-                self._stream.hold()
-                for frame in frames[:-1]:
-                    await socket.send_message(frame)
-            self._stream.release()
-            await socket.send_message(frames[-1])
-        except ConnectionClosed as error:
-            raise self._lost(error) from None
-        except ProtocolError:
-            raise LinkLost(self.loss) from None  # closing already, in this very moment
-        finally:
-            self._stream.release()
+            await self._stream.send_all(self._encode(frames))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise LinkLost(self.loss) from None
+
+    @property
+    def can_send_now(self) -> bool:
+        """Whether `send_now` may be called."""
+        return self._socket is not None and self._socket.closed is None and self._stream.can_send_now
+
+    def send_now(self, frames: Sequence[bytes]) -> bool:
+        """Send these without waiting; False if a part is left for `flush`. Raises `LinkLost`."""
+        self._check_sendable()
+        try:
+            return self._stream.send_now(self._encode(frames))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise LinkLost(self.loss) from None
+
+    async def flush(self) -> None:
+        """Send what `send_now` left. Raises `LinkLost`."""
+        try:
+            await self._stream.flush()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise LinkLost(self.loss) from None
+
+    def _encode(self, frames: Sequence[bytes]) -> bytes | bytearray:
+        if len(frames) == 1:
+            return self._frames.send_data(frames[0])
+        return b"".join([self._frames.send_data(frame) for frame in frames])
+
+    def _check_sendable(self) -> None:
+        if self._open().closed is not None:
+            raise LinkLost(self.loss)
 
     async def ping(self) -> None:
         """Return once the peer has answered. Raises `LinkLost`."""

@@ -78,6 +78,7 @@ class Outbox:
         self._waiting = 0
         self._is_closed = False
         self._is_finishing = False
+        self._has_to_flush = False
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -113,11 +114,18 @@ class Outbox:
 
     async def wait_work(self) -> bool:
         """Return True when there is something to send, False when there never will be."""
-        while not self._queue and not self._is_finishing:
+        while not (self._queue or self._has_to_flush or self._is_finishing):
             if self._work.is_set():
                 self._work = trio.Event()
             await self._work.wait()
-        return bool(self._queue)
+        has_work = bool(self._queue) or self._has_to_flush
+        self._has_to_flush = False
+        return has_work
+
+    def ask_to_flush(self) -> None:
+        """Wake the writer though nothing is queued: a part of something is left below."""
+        self._has_to_flush = True
+        self._work.set()
 
     def take(self) -> list[bytes]:
         """The oldest frames, about `BATCH_BYTES` of them; at least one if there is any."""

@@ -7,6 +7,7 @@ flush, and one read empties all records that have arrived (performance-raft sect
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -35,6 +36,8 @@ class TlsStream(trio.abc.Stream):
         self._object = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_name is None, server_hostname=server_name
         )
+        self._unsent = b""
+        """Ciphertext that the socket did not take at once: it leaves before anything else."""
         self._is_sending = False
         self._sent = trio.Event()
         self._is_broken = False
@@ -55,11 +58,46 @@ class TlsStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything. `Cancelled` leaves the stream broken."""
+        self._write(data)
+        await self._send_pending()
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
         self._check()
         with memoryview(data) as view:
             position = 0
             while position < len(view):
                 position += self._guard(self._object.write, view[position:])
+
+    @property
+    def can_send_now(self) -> bool:
+        """Whether `send_now` may be called: the socket is real, and nobody's bytes are under way."""
+        return (
+            isinstance(self._transport, trio.SocketStream)
+            and not (self._is_sending or self._is_broken or self._unsent)
+            and not self._outgoing.pending
+        )
+
+    def send_now(self, data: bytes | bytearray) -> bool:
+        """Send without waiting and without a turn of the loop; False if a part is left for `flush`.
+
+        Raises `trio.BrokenResourceError` when the peer is gone.
+        """
+        assert isinstance(self._transport, trio.SocketStream)
+        self._write(data)
+        ciphertext = self._outgoing.read()
+        try:
+            sent = os.write(self._transport.socket.fileno(), ciphertext)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._is_broken = True
+            raise trio.BrokenResourceError(f"the connection is gone: {error}") from error
+        self._unsent = ciphertext[sent:]
+        return not self._unsent
+
+    async def flush(self) -> None:
+        """Send what `send_now` left."""
+        self._check()
         await self._send_pending()
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -148,13 +186,14 @@ class TlsStream(trio.abc.Stream):
 
     async def _send_pending(self) -> None:
         """Hand what OpenSSL wrote to the socket, in order. No lock: a free one would cost a turn of the loop, too."""
-        while self._outgoing.pending:
+        while self._unsent or self._outgoing.pending:
             if self._is_sending:
                 await self._sent.wait()
                 continue
             self._is_sending = True
             try:
-                await self._transport.send_all(self._outgoing.read())
+                ciphertext, self._unsent = self._unsent + self._outgoing.read(), b""
+                await self._transport.send_all(ciphertext)
             except BaseException:
                 self._is_broken = True
                 raise

@@ -164,6 +164,19 @@ async def test_posts_arrive_in_order(connect: Connect) -> None:
     assert service.posted == sent
 
 
+async def test_posts_that_the_socket_does_not_take_at_once_arrive_too(connect: Connect) -> None:
+    service = Service()
+    sent = [number.to_bytes(2, "big") * 14_000 for number in range(500)]  # 14 MB: no socket buffer takes that
+    async with connect(service.router) as connection:
+        for message in sent:
+            assert connection.post(RAFT_MESSAGES, message)
+        answers = [await connection.call(HEALTH, HealthRequest()) for _ in range(3)]
+        with trio.fail_after(20):
+            await service.has_all.wait()
+    assert service.posted == sent
+    assert len(answers) == 3
+
+
 async def test_what_is_not_served_is_unimplemented(connect: Connect) -> None:
     async with connect(Router(lambda _method, _caller: None)) as connection:
         with pytest.raises(Unimplemented):

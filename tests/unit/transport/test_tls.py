@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -62,6 +63,72 @@ async def test_megabytes_pass_in_both_directions_at_once() -> None:
         for stream in (client, server):
             nursery.start_soon(stream.send_all, payload)
             nursery.start_soon(read, stream)
+
+
+@asynccontextmanager
+async def _connected_by_sockets() -> AsyncIterator[tuple[TlsStream, TlsStream]]:
+    near, far = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in _tcp_pair())
+    client = TlsStream(near, CLIENT.client_context(), server_name="swarm-manager")
+    server = TlsStream(far, SERVER.server_context())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.do_handshake)
+        nursery.start_soon(server.do_handshake)
+    yield client, server
+    await trio.aclose_forcefully(client)
+    await trio.aclose_forcefully(server)
+
+
+def _tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    for end in (near, far):
+        end.setblocking(False)
+    return near, far
+
+
+async def test_a_send_without_waiting_leaves_the_rest_for_flush() -> None:
+    payload = bytes(range(256)) * 65536
+    async with _connected_by_sockets() as (client, server):
+        assert client.can_send_now
+        assert client.send_now(b"first")
+        assert await server.receive_some() == b"first"
+        assert not client.send_now(payload)
+        assert not client.can_send_now
+        received = bytearray()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.flush)
+            while len(received) < len(payload):
+                received += await server.receive_some()
+        assert received == payload
+        assert client.can_send_now
+
+
+async def test_a_send_after_a_partial_one_keeps_the_order() -> None:
+    payload = bytes(16 << 20)
+    async with _connected_by_sockets() as (client, server):
+        assert not client.send_now(payload)
+        received = bytearray()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_all, b"last")
+            while len(received) < len(payload) + 4:
+                received += await server.receive_some()
+        assert received[-4:] == b"last"
+
+
+async def test_a_send_without_waiting_to_a_peer_that_is_gone_breaks_the_stream() -> None:
+    async with _connected_by_sockets() as (client, server):
+        await trio.aclose_forcefully(server)
+        client.send_now(b"the first may still be taken")
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BrokenResourceError):
+            client.send_now(b"and is answered by a reset")
+        assert not client.can_send_now
+
+
+async def test_memory_is_no_socket() -> None:
+    async with _connected() as (client, _server, _near, _far):
+        assert not client.can_send_now
 
 
 async def test_one_send_is_one_write_and_one_read_takes_all_records() -> None:
