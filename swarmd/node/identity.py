@@ -15,6 +15,7 @@ from swarmd.model import RaftConfig
 from swarmd.node.config import Config
 from swarmd.node.enrolment import Enrolment, joining_dial
 from swarmd.node.founding import Identity, found, is_just_founded, make_log_durable
+from swarmd.node.preflight import refuse_busy_doors
 from swarmd.pki import read_subject
 from swarmd.pki.pem import load_certificate, load_key, spki
 from swarmd.storage.errors import StorageFailed
@@ -116,6 +117,7 @@ class IdentityFinder:
         return is_just_founded(self._directory.raft, self._directory.data_keys)
 
     def _found(self) -> Identity:
+        refuse_busy_doors(self._config)
         if self._directory.node_file.load().has_been_member or (
             self._directory.raft.exists() and not self._is_unfinished_founding()
         ):

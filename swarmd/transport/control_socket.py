@@ -29,6 +29,27 @@ _CREDENTIALS: Final = struct.Struct("3i")
 """`struct ucred`: pid, uid, gid."""
 
 
+def clear_stale(path: Path) -> None:
+    """Remove a socket that nobody answers on. Anything else at the path is not ours: raises `FailedPrecondition`."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FailedPrecondition(f"{path} exists and is no socket", hint="remove it, or choose another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0)
+        result = probe.connect_ex(str(path))
+    # A full backlog (EAGAIN) is somebody too.
+    if result in (0, errno.EAGAIN, errno.EINPROGRESS):
+        raise FailedPrecondition(
+            f"another daemon serves {path}", hint="stop it, or choose another path with --listen-control-api"
+        )
+    if result not in (errno.ECONNREFUSED, errno.ENOENT):
+        raise OSError(result, os.strerror(result))
+    path.unlink(missing_ok=True)
+
+
 class ControlSocket:
     """Serves `router` on a Unix socket, mode 0600 in a directory made 0700 if missing.
 
@@ -64,7 +85,7 @@ class ControlSocket:
     def _bind(self) -> trio.SocketListener:
         try:
             self._path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-            self._clear_stale()
+            clear_stale(self._path)
             bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 # Linux gives the file the mode of the unbound socket: at no moment is it open to others.
@@ -82,26 +103,6 @@ class ControlSocket:
                 hint="choose another path with --listen-control-api",
             ) from error
         return trio.SocketListener(trio.socket.from_stdlib_socket(bound))
-
-    def _clear_stale(self) -> None:
-        """Remove a socket that nobody answers on. Anything else at the path is not ours to remove."""
-        try:
-            mode = self._path.lstat().st_mode
-        except FileNotFoundError:
-            return
-        if not stat.S_ISSOCK(mode):
-            raise FailedPrecondition(f"{self._path} exists and is no socket", hint="remove it, or choose another path")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(0)
-            result = probe.connect_ex(str(self._path))
-        # A full backlog (EAGAIN) is somebody too.
-        if result in (0, errno.EAGAIN, errno.EINPROGRESS):
-            raise FailedPrecondition(
-                f"another daemon serves {self._path}", hint="stop it, or choose another path with --listen-control-api"
-            )
-        if result not in (errno.ECONNREFUSED, errno.ENOENT):
-            raise OSError(result, os.strerror(result))
-        self._path.unlink(missing_ok=True)
 
     async def _serve_socket(self, stream: trio.SocketStream) -> None:
         if self._accepted >= CONNECTIONS_MAX:

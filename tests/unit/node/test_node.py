@@ -15,7 +15,9 @@ import trio
 from swarmd.agent.worker import Worker
 from swarmd.errors import FailedPrecondition, Unimplemented
 from swarmd.node.config import Config, Endpoint
+from swarmd.node.identity import IdentityFinder, StateDirectory
 from swarmd.node.node import Node
+from swarmd.node.transport import anonymous_hello
 from swarmd.pki import Authority, new_token, read_subject, root_digest
 from swarmd.storage.lock import hold
 
@@ -161,6 +163,14 @@ async def test_a_node_stops_while_its_agent_adopts_tasks(tmp_path: Path, slow_ad
 async def test_a_start_that_is_refused_while_the_agent_adopts_tasks_ends(
     tmp_path: Path, slow_adoption: trio.Event
 ) -> None:
+    finder = IdentityFinder(
+        config(tmp_path),
+        StateDirectory(tmp_path / "state"),
+        hello=anonymous_hello,
+        now=time.time,
+        rng=random.SystemRandom(),
+    )
+    await finder.find()  # a swarm that exists: only its doors are refused
     (tmp_path / "control.sock").write_text("not a socket")
     with pytest.RaisesGroup(pytest.RaisesExc(FailedPrecondition, match="is no socket"), flatten_subgroups=True):
         await run(Node(config(tmp_path)))
