@@ -152,6 +152,12 @@ class Demo:
         live = self.live_nodes()
         return [t["id"] for t in self.swarm.leader().json("task", "ls", "-a") if t.get("node_id") in live]
 
+    def tell_how_to_go_on(self) -> None:
+        """How to talk to the swarm that is left up, and how to end it."""
+        pids = " ".join(str(m.process.pid) for m in self.swarm.machines if m.process is not None and m.is_up)
+        print(f"\nKEEP=1: the swarm stays up. Talk to it with:\n\nexport SWARM_SOCKET={self.swarm.any_up().socket}\n")
+        print(f"Remove your services before you stop it with: kill {pids} && rm -r {self.swarm.root}\n")
+
 
 def _listening_port(pid: int) -> int | None:
     """The TCP port that a process (or a child of it) listens on, from /proc."""
@@ -182,9 +188,7 @@ def main() -> int:
     try:
         demo.run()
         if keep:
-            print(
-                f"\nKEEP=1: the swarm stays up. Talk to it with:\n\nexport SWARM_SOCKET={demo.swarm.any_up().socket}\n"
-            )
+            demo.tell_how_to_go_on()
             return 0
         demo.swarm.stop()
         if demo.swarm.strays() or demo.running():

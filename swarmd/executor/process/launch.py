@@ -10,6 +10,7 @@ Reports: `child` (pid, start time, boot id) before the exec; `failed` holds one 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from contextlib import suppress
 
@@ -17,6 +18,7 @@ STARTER_FD = 3
 EXIT_STOPPED = 143
 EXIT_NOT_FOUND = 127
 EXIT_FAILED = 126
+OPEN_FILES_SOFT = 1024
 
 
 class Plan:
@@ -80,6 +82,15 @@ def reset_signals() -> None:
         if number not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def reset_limits() -> None:
+    """The daemon raised its soft limit of open files; a program that uses select() must not start with more than 1024,
+    and one that wants more raises its own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    usual = OPEN_FILES_SOFT if hard == resource.RLIM_INFINITY else min(OPEN_FILES_SOFT, hard)
+    if soft == resource.RLIM_INFINITY or soft > usual:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (usual, hard))
 
 
 def reason(error: OSError) -> str:
@@ -151,6 +162,7 @@ def main() -> int:
     os.setsid()
     # Before anybody can find us: a stop signal sent while we ignore it would be lost.
     reset_signals()
+    reset_limits()
     # Opened now, because the task's user may not write here later. Empty means that nothing failed.
     failed = os.open("failed", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     record_child()

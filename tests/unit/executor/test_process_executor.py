@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -126,6 +127,16 @@ async def test_signals_umask_and_files_are_as_for_any_program(executor: ProcessE
     blocked, ignored = (int(lines[number], 16) & ~(1 << 31 | 1 << 32) for number in (1, 3))
     assert (lines[0], blocked, lines[2], ignored) == ("SigBlk:", 0, "SigIgn:", 0)
     assert lines[4:] == ["0022", "4", "/dev/null"]
+
+
+async def test_the_daemons_raised_limit_of_open_files_is_not_inherited(executor: ProcessExecutor) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        lines = (await output(executor, shell("ulimit -S -n; ulimit -H -n"))).split()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert lines == [str(min(1024, hard)), str(hard)]
 
 
 async def test_the_files_are_nobody_elses(executor: ProcessExecutor, directory: Path) -> None:
