@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ENTRY_BYTES: Final = 512
-"""About what an entry adds to the log."""
+ENTRY_BYTES: Final = 256
+"""Half of what an entry usually adds to the log: at most a third of what is written is snapshots."""
 INCOMING_BYTES_MAX: Final = 1 << 30
 """A snapshot larger than this is refused: it would not fit in memory beside the state it replaces."""
 
@@ -86,7 +86,7 @@ class Snapshots:
     def due(self, applied: int) -> bool:
         """Whether enough was applied since the newest one: the interval, or what writing one costs, if that is more.
 
-        So a large state is not written again and again under load: at most half of what is written is snapshots.
+        So a large state is not written again and again under load.
         """
         wait = max(self._interval(), self._newest_bytes // ENTRY_BYTES)
         return self._nursery is not None and not self._taking and applied - self._newest.index >= wait

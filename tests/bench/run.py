@@ -24,7 +24,7 @@ from tests.e2e.machines import Failed, Machine, Swarm, wait_until
 
 ROUNDS: Final = 5
 WINDOW_S: Final = 2.0
-FAILOVERS: Final = 7
+FAILOVERS: Final = 10
 
 
 def tell(bench: str, value: float, unit: str, **parameters: Any) -> None:
