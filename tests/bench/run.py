@@ -1,4 +1,4 @@
-"""`make bench [ONLY=floor|raft|failover|service|store|scheduler]`: one JSON object a line; real disk, real processes.
+"""`make bench`, or `make bench ONLY=raft`: one JSON object a line; real disk, real processes.
 
 Medians of several rounds; compare only figures of one run, the machine is shared and noisy.
 """
@@ -169,6 +169,27 @@ def service(root: Path) -> None:
         swarm.stop()
 
 
+def moved(root: Path) -> None:
+    """A worker's machine loses power: until its tasks run elsewhere (due within 3.5 heartbeats of 5 s, and 2 s)."""
+    swarm = Swarm(root)
+    try:
+        swarm.bootstrap(3)
+        worker = swarm.join("node-4", role="worker")
+        swarm.leader().ctl(
+            *("service", "create", "--name", "moved", "--image", "sleep", "--replicas", "8"),
+            *("--command", "sleep", "--args", "1000", "--no-wait"),
+        )
+        wait_until(lambda: len(swarm.processes("moved")) == 8, 60, "8 replicas do not run")
+        node_id = worker.node_id
+        lost = sum(1 for process in swarm.processes("moved") if process.node_id == node_id)
+        worker.kill()
+        began = time.monotonic()
+        wait_until(lambda: len(swarm.processes("moved")) == 8, 60, "the tasks were not replaced")
+        tell("service.moved_s", time.monotonic() - began, "s", tasks=lost, heartbeat_s=5)
+    finally:
+        swarm.stop()
+
+
 def script(name: str) -> Callable[[Path], None]:
     """A benchmark that is a script of its own."""
 
@@ -183,6 +204,7 @@ BENCHES: Final[dict[str, Callable[[Path], None]]] = {
     "raft": raft,
     "failover": failover,
     "service": service,
+    "moved": moved,
     "store": script("store"),
     "scheduler": script("scheduler"),
 }
