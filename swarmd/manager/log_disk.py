@@ -30,34 +30,45 @@ class LogDisk:
         self._runs: list[EntryRun] = []
         self._waiting: list[Callable[[], None]] = []
         self._in_flight: list[Callable[[], None]] | None = None
-        self._remembered: OrderedDict[tuple[int, int, int], tuple[EntryRun, ...]] = OrderedDict()
+        self._is_stopped = False
+        self._remembered: OrderedDict[tuple[int, int, int], tuple[Sequence[Entry], tuple[EntryRun, ...]]] = (
+            OrderedDict()
+        )
 
     @property
     def is_busy(self) -> bool:
         """Whether a batch is being written."""
         return self._in_flight is not None
 
-    def remember(self, runs: tuple[EntryRun, ...]) -> None:
-        """Keep the bytes that entries arrived in, so that they are written verbatim."""
+    def stop(self) -> None:
+        """Ask the writer for nothing more, and report nothing durable any more."""
+        self._is_stopped = True
+        self._waiting.clear()
+        self._runs.clear()
+
+    def remember(self, entries: Sequence[Entry], runs: tuple[EntryRun, ...]) -> None:
+        """Keep the bytes that `entries` arrived in, so that they are written verbatim."""
         if runs:
-            self._keep((runs[0].first, runs[-1].last, runs[-1].term), runs)
+            self._keep(entries, runs)
 
     def runs_of(self, entries: Sequence[Entry]) -> tuple[EntryRun, ...]:
         """`entries` as runs, encoded at most once for the disk and all followers."""
-        key = (entries[0].index, entries[-1].index, entries[-1].term)
-        runs = self._remembered.get(key)
-        if runs is None:
+        known, runs = self._remembered.get(_key(entries), ((), ()))
+        # Mostly the same objects, so it costs next to nothing. What a stranger sent and the log did not take differs.
+        if known != entries:
             runs = encode_runs(entries)
-            self._keep(key, runs)
+            self._keep(entries, runs)
         return runs
 
-    def _keep(self, key: tuple[int, int, int], runs: tuple[EntryRun, ...]) -> None:
-        self._remembered[key] = runs
+    def _keep(self, entries: Sequence[Entry], runs: tuple[EntryRun, ...]) -> None:
+        self._remembered[_key(entries)] = entries, runs
         if len(self._remembered) > RUNS_REMEMBERED_MAX:
             self._remembered.popitem(last=False)
 
     def write(self, hard_state: HardState | None, runs: tuple[EntryRun, ...], durable: Callable[[], None]) -> None:
         """Queue; `durable` is called in the Trio thread once it (and all before it) is on the disk."""
+        if self._is_stopped:
+            return
         if hard_state is not None:
             self._hard_state = hard_state
         if runs:
@@ -87,12 +98,18 @@ class LogDisk:
 
     def _written(self, error: BaseException | None) -> None:
         done, self._in_flight = self._in_flight or [], None
+        if self._is_stopped:
+            return
         if error is not None:
-            self._on_failure(error)
+            self._fail(error)
             return
         for durable in done:
             durable()
         self._flush()
+
+    def _fail(self, error: BaseException) -> None:
+        self.stop()
+        self._on_failure(error)
 
     def record_snapshot(self, meta: SnapshotMeta, *, keep_from: int, done: Callable[[], None] | None = None) -> None:
         """Remember a durable snapshot and drop the log before `keep_from`, in order with the batches.
@@ -101,15 +118,22 @@ class LogDisk:
         """
 
         def finished(error: BaseException | None) -> None:
+            if self._is_stopped:
+                return
             if error is not None:
-                self._on_failure(error)
+                self._fail(error)
             elif done is not None:
                 done()
 
-        self._writer.call(lambda store: store.record_snapshot(meta, keep_from=keep_from), finished)
+        if not self._is_stopped:
+            self._writer.call(lambda store: store.record_snapshot(meta, keep_from=keep_from), finished)
 
     def replace_by(self, meta: SnapshotMeta) -> None:
         """A snapshot from the leader takes the whole log's place, what is still queued included."""
         self._runs.clear()
         self._remembered.clear()
         self.record_snapshot(meta, keep_from=meta.index + 1)
+
+
+def _key(entries: Sequence[Entry]) -> tuple[int, int, int]:
+    return entries[0].index, entries[-1].index, entries[-1].term

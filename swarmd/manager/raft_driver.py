@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -101,6 +101,7 @@ class RaftDriver:
         self._read_points: dict[int, int] = {}
         self._next_read = 1
         self._failure: Exception | None = None
+        self._has_ended = False
         self._is_turning = False
         self._seen: tuple[object, ...] = ()
         self._reign_term = 0
@@ -135,13 +136,16 @@ class RaftDriver:
 
     def receive(self, message: Message, runs: tuple[EntryRun, ...] = ()) -> None:
         """A peer's message. `runs` are the bytes its entries came in, kept to be written verbatim."""
-        if runs:
-            self._disk.remember(runs)
+        self._guard(self._receive, message, runs)
+
+    def _receive(self, message: Message, runs: tuple[EntryRun, ...]) -> None:
+        self._disk.remember(message.entries, runs)
         self.core.step(message)
         self._turn()
 
     def propose(self, command: Command) -> Proposal:
         """Queue a command; await `fate` on what is returned. Raises `Unavailable` if not leading, or full."""
+        self._check_running()
         if not self.core.is_leader:
             raise Unavailable("this manager does not lead", hint="try again: the leader is found anew")
         if len(self._proposals) >= PROPOSALS_MAX:
@@ -163,6 +167,7 @@ class RaftDriver:
 
     async def change_membership(self, change: MembershipChange, *, force: bool = False) -> int:
         """Propose a membership change and wait until it is committed. Returns its index."""
+        self._check_running()
         index, term = self.core.propose_change(change, force=force)
         proposal = Proposal(None)
         self._waiters.expect(proposal, index, term)
@@ -230,10 +235,10 @@ class RaftDriver:
 
     def snapshot_saved(self, meta: SnapshotMeta, *, keep_entries: int, recorded: Callable[[], None]) -> None:
         """A snapshot of ours is durable: the log before it may go; `recorded` is called once that is durable too."""
-        if meta.index <= self.core.snapshot.index:
+        if self._has_ended or meta.index <= self.core.snapshot.index:
             return  # a newer one came from the leader meanwhile
         self.core.compact(meta, keep_entries=keep_entries)
-        self._disk.record_snapshot(meta, keep_from=self.core.first_index, done=recorded)
+        self._disk.record_snapshot(meta, keep_from=self.core.first_index, done=lambda: self._guard(recorded))
         self._wake.set()
 
     # -- the loop ----------------------------------------------------------------------------------------------
@@ -275,18 +280,25 @@ class RaftDriver:
             self.core.announce_commit()
             self._wake.set()
 
+    def _guard(self, step: Callable[..., None], *args: Any) -> None:
+        """Do `step` unless this is over. A defect in it ends `run`, and neither a peer's connection nor the writer."""
+        if self._failure is not None or self._has_ended:
+            return
+        try:
+            step(*args)
+        except Exception as error:  # noqa: BLE001 - raised by `run`
+            self._failure = error
+            self._wake.set()
+
     def _turn(self) -> None:
         """Do everything that needs no waiting. Called where something happened: a task hop there is latency here."""
-        if self._is_turning or self._restore is not None or self._failure is not None:
+        if self._is_turning or self._restore is not None or self._failure is not None or self._has_ended:
             self._wake.set()  # whoever is at it, or `run`, sees to the rest
             return
         self._is_turning = True
         try:
-            while self._turn_once():
+            while self._turn_once() and self._failure is None:
                 pass
-        except Exception as error:  # noqa: BLE001 - a defect here must end `run`, not the peer's connection
-            self._failure = error
-            self._wake.set()
         finally:
             self._is_turning = False
 
@@ -314,13 +326,14 @@ class RaftDriver:
         if not self._proposals or self._disk.is_busy:
             return
         batch = list(self._proposals)
-        self._proposals.clear()
         try:
             index, term = self.core.propose([body for body, _ in batch])
         except SwarmError as error:
+            self._proposals.clear()
             for _, proposal in batch:
                 proposal.refuse(error)
             return
+        self._proposals.clear()
         for offset, (_, proposal) in enumerate(batch):
             self._waiters.expect(proposal, index + offset, term)
 
@@ -334,7 +347,7 @@ class RaftDriver:
             self._restore = ready.snapshot
             self._committed.clear()
         if ready.hard_state is not None or ready.entries or ready.after_persist:
-            self._disk.write(ready.hard_state, runs, lambda: self._durable(ready))
+            self._disk.write(ready.hard_state, runs, lambda: self._guard(self._durable, ready))
         self._committed.extend(ready.committed)
         for read in ready.reads:
             self._answer_read(read)
@@ -429,7 +442,13 @@ class RaftDriver:
         if self.core.term_of(self.applied) is not None:
             self._snapshots.take(self.state, self.core.snapshot_meta(self.applied))
 
+    def _check_running(self) -> None:
+        if self._has_ended or self._failure is not None:
+            raise Unavailable("this manager is stopping")
+
     def _abandon_everybody(self) -> None:
+        self._has_ended = True
+        self._disk.stop()
         for _, proposal in self._proposals:
             proposal.refuse(Unavailable("this manager is stopping"))
         self._proposals.clear()

@@ -58,7 +58,7 @@ A ONE_WAY handler gets None as first message and from `stream.receive()` the byt
 
 
 Sink = Callable[[bytes], None]
-"""Takes one posted message, at once and without waiting. A `SwarmError` it raises ends the stream with that error."""
+"""Takes one posted message, at once and without waiting. An error it raises ends the stream, like a handler's."""
 SinkMaker = Callable[[Call], Sink]
 
 
@@ -106,21 +106,21 @@ class Router:
 class SinkStream:
     """The end of a ONE_WAY stream whose messages are taken as they come."""
 
-    def __init__(self, method: Method[Any, Any], sink: Sink, end: Callable[[SwarmError | None], None]) -> None:
-        self._request = method.request
+    def __init__(self, call: Call, sink: Sink, end: Callable[[SwarmError | None], None]) -> None:
+        self._call = call
         self._sink = sink
         self._end = end
         self._is_over = False
 
     def deliver(self, body: Any, size: int) -> None:
-        """Hand each message on. Raises `Invalid` if the body is none."""
-        for message in convert(body, self._request).messages:
-            if self._is_over:
-                return
-            try:
+        """Hand each message on."""
+        if self._is_over:
+            return
+        try:
+            for message in convert(body, self._call.method.request).messages:
                 self._sink(message)
-            except SwarmError as error:
-                self.finish(error)
+        except Exception as error:  # noqa: BLE001 - like a handler's: it ends its call, not the connection
+            self.finish(_told(self._call, error))
 
     def grant(self) -> None:
         """Nothing is ever sent back."""
@@ -164,7 +164,7 @@ class IncomingCalls:
             caller = origin(self._peer, event.headers)
             make = self._router.sink_for(event.method, caller)
             if make is not None:
-                self._open_sink(event, event.method, make(Call(event.method, caller, event.headers, math.inf)))
+                self._open_sink(event.stream, Call(event.method, caller, event.headers, math.inf), make)
                 return
             handler = self._router.admit(event.method, caller)
         except SwarmError as error:
@@ -177,9 +177,8 @@ class IncomingCalls:
         self._scopes[event.stream] = trio.CancelScope(deadline=deadline)
         self._nursery.start_soon(self._serve, call, handler, event.body, stream)
 
-    def _open_sink(self, event: Opened, method: Method[Any, Any], sink: Sink) -> None:
-        number = event.stream
-        self._sinks[number] = SinkStream(method, sink, lambda error: self._end_sink(number, error))
+    def _open_sink(self, number: int, call: Call, make: SinkMaker) -> None:
+        self._sinks[number] = SinkStream(call, make(call), lambda error: self._end_sink(number, error))
 
     def _end_sink(self, number: int, error: SwarmError | None) -> None:
         if self._sinks.pop(number, None) is not None and number in self._session:

@@ -163,7 +163,7 @@ class TlsStream(trio.abc.Stream):
             try:
                 result = self._guard(step)
             except ssl.SSLWantReadError:
-                await self._send_pending()
+                await self._send_what_step_said()
                 data = await self._transport.receive_some(READ_BYTES)
                 has_waited = True
                 if data:
@@ -171,10 +171,19 @@ class TlsStream(trio.abc.Stream):
                 else:
                     self._incoming.write_eof()
             else:
-                await self._send_pending()
+                await self._send_what_step_said()
                 if not has_waited:
                     await trio.lowlevel.cancel_shielded_checkpoint()
                 return result
+
+    async def _send_what_step_said(self) -> None:
+        """A step may have something to say by itself: the handshake, a new key.
+
+        Never waits for what others send, which takes this along: a reader that did would not read meanwhile, and two
+        ends whose sockets are full would wait for each other for ever.
+        """
+        if not self._is_sending and not self._unsent:
+            await self._send_pending()
 
     def _read_ready(self, limit: int) -> bytes:
         """A record that needs no waiting for, or nothing."""

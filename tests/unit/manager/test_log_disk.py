@@ -104,7 +104,7 @@ def test_nothing_is_reported_durable_after_a_failed_write(disk: LogDisk, writer:
 
 def test_the_bytes_that_entries_arrived_in_are_written_verbatim(disk: LogDisk) -> None:
     runs = encode_runs(entries(1, 3))
-    disk.remember(runs)
+    disk.remember(entries(1, 3), runs)
     assert disk.runs_of(entries(1, 3))[0] is runs[0]
 
 
