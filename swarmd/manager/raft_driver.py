@@ -191,6 +191,8 @@ class RaftDriver:
                     await self.wait_applied(point)
                     return
                 await self._wait_for_a_leader()
+        if self.leader:
+            raise Unavailable("this manager could not confirm in time that its state is current", hint="try again")
         raise Unavailable(self.quorum_arithmetic(), hint="more than half of the managers must be online")
 
     async def wait_applied(self, index: int) -> None:
@@ -267,8 +269,16 @@ class RaftDriver:
             await trio.sleep_until(due)
             self.core.tick()
             # One look a tick at all of them costs less than a cancel scope for each.
-            self._waiters.expire(trio.current_time() - PROPOSAL_S_MAX)
+            self._expire(trio.current_time() - PROPOSAL_S_MAX)
             self._wake.set()
+
+    def _expire(self, before: float) -> None:
+        """Answer whoever waits since `before`; what a stalled disk kept out of the log surely did not happen."""
+        while self._proposals and self._proposals[0][1].since < before:
+            self._proposals.popleft()[1].refuse(
+                Unavailable("the disk of the leader does not take changes in time", hint="try again")
+            )
+        self._waiters.expire(before)
 
     async def _announce_commits(self) -> None:
         announced = 0

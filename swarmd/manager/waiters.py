@@ -32,8 +32,8 @@ class Proposal:
         self.error: BaseException | None = None
         self.index = 0
         self.term = 0
-        self.since = 0.0
-        """When it entered the log, on Trio's clock."""
+        self.since = trio.current_time()
+        """When it was made, or entered the log, on Trio's clock."""
         self.earlier: Proposal | None = None
         """The one that stood at the same index in an earlier term of ours."""
 

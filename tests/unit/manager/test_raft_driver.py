@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from swarmd.errors import Unavailable
+from swarmd.errors import OutcomeUnknown, Unavailable
 from swarmd.manager.log_disk import LogDisk
 from swarmd.manager.raft_driver import RaftDriver
 from swarmd.manager.waiters import Proposal
@@ -312,3 +312,38 @@ async def test_a_peers_snapshot_is_acknowledged_once_the_log_names_it(posted: Po
     assert posted.of_type(MessageType.APPEND_REPLY) == []
     writer.finish()
     assert [m.index for m in posted.of_type(MessageType.APPEND_REPLY)] == [50]
+
+
+async def test_a_change_that_a_stalled_disk_keeps_out_of_the_log_is_answered_as_not_done(
+    posted: Posted, writer: SlowWriter, autojump_clock: trio.testing.MockClock
+) -> None:
+    driver = driver_on(founded_by([1, 2, 3]), writer, posted)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(driver.run)
+        lead(driver)
+        while writer.jobs:
+            writer.finish()
+        first, second = driver.propose(command(1)), driver.propose(command(2))
+        await trio.testing.wait_all_tasks_blocked()
+        assert writer.jobs, "the first batch is on its way to a disk that does not answer"
+        kept_out = driver.propose(command(3))
+
+        async def followers_answer() -> None:
+            while True:  # so that this member goes on leading
+                for source in (2, 3):
+                    term, last = driver.core.term, driver.core.commit
+                    driver.receive(
+                        Message(type=MessageType.HEARTBEAT_REPLY, source=source, target=1, term=term, index=last)
+                    )
+                await trio.sleep(0.5)
+
+        nursery.start_soon(followers_answer)
+        await kept_out.done.wait()
+        with pytest.raises(Unavailable, match="disk") as told:
+            kept_out.result()
+        assert not isinstance(told.value, OutcomeUnknown)
+        for proposal in (first, second):
+            await proposal.done.wait()
+            with pytest.raises(OutcomeUnknown):
+                proposal.result()
+        nursery.cancel_scope.cancel()
