@@ -121,7 +121,6 @@ class Parts:
             linearize=self.driver.read_index,
             recall=self.driver.state.known_result,
             now=self._now,
-            on_node_removed=self._close_peers,
         )
         handlers: dict[Method[Any, Any], Any] = {
             methods.CA_ROOT: self.ca_server.root,

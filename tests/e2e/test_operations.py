@@ -107,12 +107,13 @@ def test_a_removed_node_is_refused_and_its_id_stays_refused(swarm: Swarm) -> Non
     operator = swarm.any_up()
     refused = operator.ctl("node", "rm", extra.name, check=False)
     assert refused.returncode == 4, refused.stderr
-    extra.stop()
-    wait_until(lambda: node_state(swarm, extra.node_id) in ("DISCONNECTED", "DOWN"), 30, "nobody noticed")
     node_id = extra.node_id
     operator.ctl("node", "rm", node_id, "--force")
+    wait_until(lambda: "was removed" in extra.tail(50), 30, "its open connection did not end", lambda: extra.tail())
+    extra.stop()
+    extra.log.unlink()
     extra.start()
-    wait_until(lambda: "removed" in extra.tail(50), 30, "the removed node was not told", lambda: extra.tail())
+    wait_until(lambda: "was removed" in extra.tail(50), 30, "the removed node was not told", lambda: extra.tail())
     assert node_id not in {n["id"] for n in operator.json("node", "ls")}
     extra.stop()
     swarm.machines.remove(extra)

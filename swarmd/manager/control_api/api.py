@@ -30,7 +30,6 @@ class ControlApi:
         linearize: returns once reads here are as new as when it was called (ReadIndex). Raises `Unavailable`.
         recall: what the state remembers of an idempotency key (`State.known_result`).
         now: epoch seconds.
-        on_node_removed: told the id of a node that this manager removed; closes its connections.
     """
 
     def __init__(
@@ -42,11 +41,10 @@ class ControlApi:
         linearize: Callable[[], Awaitable[None]],
         recall: Recall,
         now: Callable[[], float],
-        on_node_removed: Callable[[str], None],
     ) -> None:
         access = Access(store, linearize=linearize, recall=recall)
         self._parts = (
-            NodeHandlers(access, membership=membership, now=now, on_node_removed=on_node_removed),
+            NodeHandlers(access, membership=membership, now=now),
             ServiceHandlers(access),
             TaskHandlers(access),
             ClusterHandlers(access),

@@ -44,12 +44,10 @@ class NodeHandlers:
         *,
         membership: Callable[[], RaftView],
         now: Callable[[], float],
-        on_node_removed: Callable[[str], None],
     ) -> None:
         self._access = access
         self._membership = membership
         self._now = now
-        self._on_node_removed = on_node_removed
 
     def handlers(self) -> dict[Method[Any, Any], UnaryHandler]:
         return {NODE_LIST: self.list, NODE_GET: self.get, NODE_UPDATE: self.update, NODE_REMOVE: self.remove}
@@ -109,7 +107,6 @@ class NodeHandlers:
         written = await self._access.write(
             call, request, lambda tx: remove_node(tx, self._membership(), request, self._now())
         )
-        self._on_node_removed(request.id)
         return Removed(id=request.id, version=written.index)
 
     def _has_too_many_tasks(self, id: str) -> bool:

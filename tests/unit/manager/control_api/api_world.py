@@ -60,7 +60,6 @@ class World:
         self.store = LocalStore()
         self.raft = FakeRaft()
         self.linearized = 0
-        self.removed: list[str] = []
         api = ControlApi(
             self.store,
             membership=lambda: cast("RaftView", self.raft),
@@ -68,7 +67,6 @@ class World:
             linearize=self._linearize,
             recall=self.store.state.known_result,
             now=lambda: EPOCH,
-            on_node_removed=self.removed.append,
         )
         self.handlers = api.handlers()
 
