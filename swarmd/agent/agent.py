@@ -46,6 +46,7 @@ class Agent:
         on_root_ca: Callable[[bytes], None] = lambda _root: None,
         run_blocking: RunBlocking | None = None,
     ) -> None:
+        self._executor = executor
         ledger = Ledger(task_store, in_one_thread() if run_blocking is None else run_blocking)
         self._reporter = Reporter(ledger, rng=rng)
         self._worker = Worker(executor, ledger, self._reporter, now=now, rng=rng)
@@ -94,6 +95,7 @@ class Agent:
         with life:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._reporter.run)
+                await nursery.start(self._executor.run)
                 await nursery.start(self._worker.run)
                 nursery.start_soon(self._connector.run)
                 task_status.started()

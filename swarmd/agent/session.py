@@ -169,7 +169,8 @@ class Session:
 
     async def _until_described_otherwise(self, description: NodeDescription) -> None:
         while True:
-            await trio.sleep(DESCRIBE_PERIOD_S)
+            with trio.move_on_after(DESCRIBE_PERIOD_S):
+                await self._executor.description_changed()
             if await self._executor.describe() != description:
                 return
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+import trio
+
 from swarmd.model import ContainerStatus, NodeDescription, Task
 
 
@@ -57,10 +59,18 @@ class Controller(Protocol):
 
 
 class Executor(Protocol):
-    """A way to run tasks on this machine."""
+    """A way to run tasks on this machine. While anything but `describe` is called, `run` must be running."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Watch over what runs the tasks until cancelled, which leaves them as they are. `started` at once, also while
+        there is nothing to talk to: whatever that is comes and goes."""
 
     async def describe(self) -> NodeDescription:
-        """What this machine offers. Called at start and every 20 s."""
+        """What this machine offers. Called at start and every 20 s. Never fails: `engine_error` says why it takes no
+        tasks."""
+
+    async def description_changed(self) -> None:
+        """Returns once `describe` may say something else than it last did; where nothing changes, never."""
 
     def controller(self, task: Task) -> Controller:
         """Cheap, no I/O. Raises `TaskError` for a task it can never run."""

@@ -230,12 +230,26 @@ class FakeExecutor:
             features=features,
         )
         """What `describe` returns; tests may replace it."""
+        self._changed = trio.Event()
         self.reap_errors: list[TemporaryTaskError] = []
         """Raised by successive calls of `reap`."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        await trio.sleep_forever()
 
     async def describe(self) -> NodeDescription:
         await trio.lowlevel.checkpoint()
         return self.description
+
+    def redescribe(self, description: NodeDescription) -> None:
+        """Let `describe` say this from now on, and say that it does."""
+        self.description = description
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def description_changed(self) -> None:
+        await self._changed.wait()
 
     def controller(self, task: Task) -> FakeController:
         refusal = self.machine.script(task).refuse

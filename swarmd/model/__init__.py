@@ -36,6 +36,7 @@ from swarmd.model.specs import (
     RestartPolicy,
     ServiceSpec,
     TaskSpec,
+    UpdateConfig,
 )
 from swarmd.model.states import (
     Availability,
@@ -43,6 +44,7 @@ from swarmd.model.states import (
     NodeState,
     Role,
     TaskState,
+    TokenlessJoin,
 )
 from swarmd.model.validate import validate_cluster_spec, validate_node_spec, validate_service_spec
 
@@ -86,6 +88,8 @@ __all__ = [
     "TaskSpec",
     "TaskState",
     "TaskStatus",
+    "TokenlessJoin",
+    "UpdateConfig",
     "is_id",
     "new_id",
     "validate_cluster_spec",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
+import trio
 
 from swarmd.executor.contract import Controller, Executor
 from swarmd.model import NodeDescription, Task
@@ -16,6 +17,14 @@ class Announcing:
     def __init__(self, executor: Executor, features: tuple[str, ...]) -> None:
         self._executor = executor
         self._features = features
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """See `Executor`."""
+        await self._executor.run(task_status=task_status)
+
+    async def description_changed(self) -> None:
+        """See `Executor`."""
+        await self._executor.description_changed()
 
     async def describe(self) -> NodeDescription:
         """See `Executor`."""

@@ -43,6 +43,15 @@ class ProcessExecutor:
         self._features = features
         self._limiter = trio.CapacityLimiter(FILE_THREADS)
 
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Nothing to watch over: supervisors outlive us."""
+        task_status.started()
+        await trio.sleep_forever()
+
+    async def description_changed(self) -> None:
+        """Never."""
+        await trio.sleep_forever()
+
     async def describe(self) -> NodeDescription:
         """CPUs that this process may use, the machine's memory, `process/1`."""
         system = os.uname()
