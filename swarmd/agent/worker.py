@@ -25,6 +25,8 @@ from swarmd.model import Task, TaskState, TaskStatus
 log = logging.getLogger(__name__)
 
 REMOVE_DELAY_MAX_S: Final = 30.0
+REAP_PERIOD_S: Final = 60.0
+"""How soon something of ours that no task stands for is found: an engine may finish a creation that we gave up on."""
 
 
 class Assigned:
@@ -107,7 +109,7 @@ class Worker:
             return
         listed = {task.id for task in assignments.tasks}
         await self._unassign(tuple(task_id for task_id in self._assigned if task_id not in listed))
-        self._reap_once()
+        self._begin_reaping()
 
     async def remove_all(self) -> None:
         """Stop and remove every task; returns when nothing is left. Repeats what fails, so the caller sets a limit."""
@@ -192,15 +194,23 @@ class Worker:
             else:
                 return
 
-    def _reap_once(self) -> None:
+    def _begin_reaping(self) -> None:
         """After the first complete set of this run, and no sooner: if the store was lost, that set alone tells which
         of the running tasks are still wanted."""
         assert self._nursery is not None
         if not self._has_reaped:
             self._has_reaped = True
-            self._nursery.start_soon(self._reap)
+            self._nursery.start_soon(self._reap_for_ever)
+
+    async def _reap_for_ever(self) -> None:
+        """At once, then now and then, and whenever the engine went or came back."""
+        while True:
+            await self._reap()
+            with trio.move_on_after(REAP_PERIOD_S):
+                await self._executor.description_changed()
 
     async def _reap(self) -> None:
+        """Repeats what fails until nothing is left that no task stands for."""
         attempts = 0
         while True:
             try:

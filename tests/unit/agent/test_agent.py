@@ -10,6 +10,7 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
+from swarmd.agent.worker import REAP_PERIOD_S
 from swarmd.errors import Unavailable
 from swarmd.executor import TaskError, TemporaryTaskError
 from swarmd.executor.fake import FakeExecutor, FakeMachine, Script
@@ -305,6 +306,40 @@ async def test_leftovers_of_a_lost_store_are_adopted_if_assigned_and_removed_if_
         await trio.sleep(5)
         assert second.machine.running == {"task1"}
         assert second.machine.started.count("task1") == 1
+
+
+async def test_what_turns_up_later_is_reaped_within_a_minute(autojump_clock: MockClock) -> None:
+    world = make_world(make_task(1))
+    async with running(world):
+        await until(lambda: world.machine.running == {"task1"})
+        await trio.sleep(5)
+        stray = make_task(2)
+        controller = world.executor.controller(stray)
+        await controller.prepare()
+        await controller.start()
+        await trio.sleep(REAP_PERIOD_S + 1)
+        assert world.machine.running == {"task1"}
+
+
+async def test_what_an_engine_brings_back_is_reaped_at_once(autojump_clock: MockClock) -> None:
+    world = make_world(make_task(1))
+    async with running(world):
+        await until(lambda: world.machine.running == {"task1"})
+        await trio.sleep(5)
+        controller = world.executor.controller(make_task(2))
+        await controller.prepare()
+        world.executor.redescribe(replace(world.executor.description, engine_error="gone"))
+        await trio.sleep(1)
+        assert set(world.machine.tasks) == {"task1"}
+
+
+async def test_a_changed_description_is_told_at_once(autojump_clock: MockClock) -> None:
+    world = make_world()
+    async with running(world):
+        await until(lambda: world.agent.state == "connected")
+        world.executor.redescribe(replace(world.executor.description, engine_error="gone"))
+        await trio.sleep(1)
+        assert world.dispatcher.requests[-1].description.engine_error == "gone"
 
 
 async def test_nothing_is_reaped_before_a_manager_has_spoken(autojump_clock: MockClock) -> None:
