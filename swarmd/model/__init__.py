@@ -36,7 +36,6 @@ from swarmd.model.specs import (
     RestartPolicy,
     ServiceSpec,
     TaskSpec,
-    UpdateConfig,
 )
 from swarmd.model.states import (
     Availability,
@@ -44,7 +43,6 @@ from swarmd.model.states import (
     NodeState,
     Role,
     TaskState,
-    TokenlessJoin,
 )
 from swarmd.model.validate import validate_cluster_spec, validate_node_spec, validate_service_spec
 
@@ -88,8 +86,6 @@ __all__ = [
     "TaskSpec",
     "TaskState",
     "TaskStatus",
-    "TokenlessJoin",
-    "UpdateConfig",
     "is_id",
     "new_id",
     "validate_cluster_spec",

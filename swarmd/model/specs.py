@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from swarmd.model.states import Availability, Membership, Role, TokenlessJoin
+from swarmd.model.states import Availability, Membership, Role
 
 DEFAULT_STOP_GRACE_S: Final = 10.0
 DEFAULT_RESTART_DELAY_S: Final = 5.0
@@ -108,13 +108,6 @@ class Replicated(
     replicas: int = 1
 
 
-class UpdateConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """How a changed template replaces tasks: so many at a time (0: all at once), with a pause between the lots."""
-
-    parallelism: int = 1
-    delay_s: float = 0.0
-
-
 class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """What a service should be. `mode` becomes a union as further modes arrive."""
 
@@ -122,7 +115,6 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     labels: dict[str, str] = {}
     task: TaskSpec
     mode: Replicated = Replicated()
-    update: UpdateConfig = UpdateConfig()
 
 
 class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -152,10 +144,9 @@ class DispatcherConfig(
 
 
 class CAConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """How long node certificates live, and what becomes of a node that shows no token."""
+    """How long node certificates live."""
 
     node_cert_expiry_s: float = DEFAULT_CERTIFICATE_EXPIRY_S
-    tokenless_join: TokenlessJoin = TokenlessJoin.PENDING
 
 
 class RaftConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):

@@ -79,15 +79,7 @@ class Life:
             now=now,
             rng=rng,
         )
-        own = self._credentials.identity
-        executor = make_executor(
-            config.executor,
-            directory=directory.path / "agent",
-            swarm_id=own.swarm_id,
-            node_id=own.node_id,
-            hostname=hostname,
-            engine_addr=config.engine_addr,
-        )
+        executor = make_executor(config.executor, directory=directory.path / "agent", hostname=hostname)
         self._agent = Agent(
             Announcing(executor, FEATURES), task_store, self._remotes, now=now, rng=rng, on_node=self._observe
         )
