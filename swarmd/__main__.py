@@ -19,6 +19,7 @@ from swarmd import __version__
 from swarmd.errors import EXIT_BAD_CONFIG, EXIT_NO_MANAGER, Invalid, SwarmError, Unavailable, Unimplemented
 from swarmd.node.config import (
     DEFAULT_CONTROL_SOCKET,
+    DEFAULT_ENGINE_ADDR,
     DEFAULT_HOST,
     DEFAULT_PORT,
     DEFAULT_STATE_DIR,
@@ -153,6 +154,9 @@ def swarmd(
     join_addr: Annotated[str | None, typer.Option(help="A manager of the swarm to join.")] = None,
     join_token: Annotated[str | None, typer.Option(help="Token from `swarmctl cluster inspect`.")] = None,
     executor: Annotated[str, typer.Option(help="What runs tasks: docker or process.")] = "docker",
+    engine_addr: Annotated[
+        str, typer.Option(help="Where the Docker engine listens, unix:///PATH or tcp://HOST:PORT.")
+    ] = DEFAULT_ENGINE_ADDR,
     heartbeat_tick: Annotated[int, typer.Option(help="Raft heartbeat, in ticks of 100 ms.")] = 1,
     election_tick: Annotated[int, typer.Option(help="Ticks without a leader before an election.")] = 10,
     log_level: Annotated[str, typer.Option("-l", "--log-level", help="debug, info, warn or error.")] = "info",
@@ -175,6 +179,7 @@ def swarmd(
             join_addr=parse_endpoint(join_addr, flag="--join-addr", default_port=DEFAULT_PORT) if join_addr else None,
             join_token=join_token,
             executor=executor,
+            engine_addr=engine_addr,
             heartbeat_tick=heartbeat_tick,
             election_tick=election_tick,
         )

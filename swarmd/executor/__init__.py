@@ -1,4 +1,4 @@
-"""How tasks run: the contract and its implementations (process, fake; docker has its own issue). Alone imports docker.
+"""How tasks run: the contract and its implementations (docker, process, fake). Alone imports docker.
 
 Must not know services, managers, sessions, or which state a task is in.
 """

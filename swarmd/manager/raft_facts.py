@@ -44,7 +44,8 @@ class RaftFacts:
         return self._driver.core.commit
 
     def members(self) -> tuple[MemberView, ...]:
-        """Every member as seen from here: the leader judges by answers, a follower by its links."""
+        """Every member as seen from here: by its links, and the leader by answers as well. Answers are remembered for
+        an election timeout; a link tells at once that a manager was stopped, before another one is demoted."""
         own = self._driver.core.member_id
         active = (
             {p.member_id for p in self._driver.core.progress() if p.is_active} if self._driver.core.is_leader else None
@@ -53,7 +54,7 @@ class RaftFacts:
         def reachability(member_id: int) -> Reachability:
             if member_id == own:
                 return Reachability.REACHABLE
-            is_up = member_id in active if active is not None else self._peers.is_linked(member_id)
+            is_up = self._peers.is_linked(member_id) and (active is None or member_id in active)
             return Reachability.REACHABLE if is_up else Reachability.UNREACHABLE
 
         return tuple(

@@ -17,6 +17,7 @@ DEFAULT_CONTROL_SOCKET: Final = Path("/var/run/swarmd.sock")
 DEFAULT_HOST: Final = "0.0.0.0"
 DEFAULT_PORT: Final = 4242
 EXECUTORS: Final = ("docker", "process")
+DEFAULT_ENGINE_ADDR: Final = "unix:///var/run/docker.sock"
 TICKS_MAX: Final = 1000
 
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -43,6 +44,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     join_addr: Endpoint | None = None
     join_token: str | None = None
     executor: str = "docker"
+    engine_addr: str = DEFAULT_ENGINE_ADDR
     heartbeat_tick: int = 1
     election_tick: int = 10
 
@@ -73,6 +75,7 @@ def check(config: Config) -> None:
         raise Invalid(
             f"unknown executor {config.executor!r}", field="--executor", hint=f"one of {', '.join(EXECUTORS)}"
         )
+    _check_engine_addr(config.engine_addr)
     if config.hostname is not None and not _HOSTNAME.fullmatch(config.hostname):
         raise Invalid(
             f"{config.hostname!r} is not a host name",
@@ -98,3 +101,17 @@ def check(config: Config) -> None:
                 field="--advertise-remote-api",
                 hint="give the address of this machine as the other managers see it",
             )
+
+
+def _check_engine_addr(text: str) -> None:
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme == "unix" and rest.startswith("/"):
+        return
+    if separator and scheme == "tcp":
+        parse_endpoint(rest, flag="--engine-addr")
+        return
+    raise Invalid(
+        f"{text!r} is not the address of an engine",
+        field="--engine-addr",
+        hint=f"write unix:///PATH or tcp://HOST:PORT; the default is {DEFAULT_ENGINE_ADDR}",
+    )

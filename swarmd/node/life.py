@@ -79,7 +79,15 @@ class Life:
             now=now,
             rng=rng,
         )
-        executor = make_executor(config.executor, directory=directory.path / "agent", hostname=hostname)
+        own = self._credentials.identity
+        executor = make_executor(
+            config.executor,
+            directory=directory.path / "agent",
+            swarm_id=own.swarm_id,
+            node_id=own.node_id,
+            hostname=hostname,
+            engine_addr=config.engine_addr,
+        )
         self._agent = Agent(
             Announcing(executor, FEATURES), task_store, self._remotes, now=now, rng=rng, on_node=self._observe
         )

@@ -10,7 +10,6 @@ from collections.abc import Callable
 import trio
 
 from swarmd.errors import FailedPrecondition
-from swarmd.executor.factory import make_executor
 from swarmd.manager.manager import Manager
 from swarmd.node.config import Config
 from swarmd.node.identity import IdentityFinder, StateDirectory
@@ -51,12 +50,10 @@ class Node:
     async def run(self) -> None:
         """Live until `stop` or cancellation.
 
-        Raises `SwarmError` (perhaps in a group) for what the operator must mend: an executor that is not built, a
-        second daemon on the state directory, a damaged file, a refused token, an address in use. `Cancelled` is a
-        crash as far as the swarm can tell, and loses nothing.
+        Raises `SwarmError` (perhaps in a group) for what the operator must mend: a second daemon on the state
+        directory, a damaged file, a refused token, an address in use. `Cancelled` is a crash as far as the swarm can
+        tell, and loses nothing.
         """
-        # The executor is refused before anything is made.
-        make_executor(self.config.executor, directory=self.directory.path / "agent", hostname=self.hostname)
         try:
             with hold(self.directory.lock):
                 async with trio.open_nursery() as nursery:

@@ -57,7 +57,7 @@ class Engine:
         script = 'mount --bind "$0" /etc/docker && exec "$@"'
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["unshare", "--mount", "sh", "-c", script, str(etc), *self._command()],
+                [*self._enter(), "unshare", "--mount", "sh", "-c", script, str(etc), *self._command()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -140,6 +140,10 @@ class Engine:
             self.docker("rm", "--force", "--volumes", *ids)
 
     # -- plumbing ---------------------------------------------------------------------------------------------------
+
+    def _enter(self) -> list[str]:
+        """What makes a command run where the engine should."""
+        return []
 
     def _command(self) -> list[str]:
         at = self.directory

@@ -30,7 +30,9 @@ TESTED_THROUGH: Final[dict[str, tuple[str, ...]]] = {
     ),
     "contract/executor/test_contract.py": (
         *("executor.contract", "executor.process.controller", "executor.process.executor"),
+        "executor.docker.engine",
     ),
+    "unit/executor/docker/test_executor.py": ("executor.docker.watch",),
     "unit/manager/control_api/test_nodes.py": ("manager.control_api.access", "manager.control_api.node_checks"),
     "unit/manager/control_api/test_tasks_cluster_status.py": (
         *("manager.control_api.api", "manager.control_api.cluster", "manager.control_api.redact"),

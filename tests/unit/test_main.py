@@ -49,7 +49,7 @@ def run_main(*arguments: str) -> int:
         (("--election-tick", "2"), "--election-tick"),
         (("--join-token", "SWMTKN-1-x"), "--join-token"),
         (("--join-token", "secret", "--join-addr", "10.0.0.1"), "token"),
-        (("--executor", "docker"), "docker executor is not built"),
+        (("--engine-addr", "docker.sock"), "--engine-addr"),
     ],
 )
 def test_a_flag_that_cannot_be_is_one_line_a_hint_and_78(

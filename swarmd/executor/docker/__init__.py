@@ -1,15 +1,8 @@
-"""The Docker executor's place. It alone will import docker; until it is built, asking for it is a typed error."""
+"""The Docker executor: each task is a container of an engine. Alone imports docker.
 
-from __future__ import annotations
+Must not know services, managers, sessions, or which state a task is in.
+"""
 
-from typing import NoReturn
+from swarmd.executor.docker.executor import DockerExecutor
 
-from swarmd.errors import Unimplemented
-
-
-def make_docker_executor(*, hostname: str = "") -> NoReturn:
-    """Raises `Unimplemented`: the process executor is never a silent replacement."""
-    raise Unimplemented("the docker executor is not built yet", hint="start swarmd with --executor process")
-
-
-__all__ = ["make_docker_executor"]
+__all__ = ["DockerExecutor"]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import time
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import trio
 
 from swarmd.executor import Executor, TaskError
+from swarmd.executor.docker import DockerExecutor
 from swarmd.executor.fake import FakeExecutor, FakeMachine, Script
 from swarmd.executor.process import ProcessExecutor, proc
 from swarmd.executor.process.task_files import TaskFiles
 from swarmd.model import ContainerSpec, Task, TaskSpec
+from tests.engine.engine import Engine
 
 GRACE_S: Final = 0.3
 
@@ -35,9 +39,14 @@ def make_task(behaviour: str, number: int = 1, *, grace_s: float = GRACE_S, **co
 class Harness(Protocol):
     """What a test may ask of any executor."""
 
+    refusal: str
+    """In the error of a task that is refused at once."""
+    not_startable: str
+    """In the error of a start that cannot succeed."""
+
     def task(self, behaviour: str, number: int = 1) -> Task: ...
     def executor(self) -> Executor:
-        """A new one, as after a restart of the daemon."""
+        """A new one that runs, as after a restart of the daemon."""
 
     async def until_up(self, task: Task) -> None:
         """Until a task that sleeps or ignores signals is past its own preparations."""
@@ -49,6 +58,8 @@ class Harness(Protocol):
 
 
 class FakeHarness:
+    refusal = "command"
+    not_startable = "exec nowhere: not found"
     SCRIPTS: Final = {
         "sleeps": Script(),
         "ends": Script(run_s=0.0),
@@ -86,6 +97,9 @@ class FakeHarness:
 
 
 class ProcessHarness:
+    refusal = "command"
+    not_startable = "exec nowhere: not found"
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "tasks"
         self.marks = directory
@@ -127,6 +141,61 @@ class ProcessHarness:
 
     def output(self, task: Task) -> bytes:
         return self.executor().log_path(task.id).read_bytes()
+
+
+class DockerHarness:
+    refusal = "directory"
+    not_startable = r'exec: "nowhere": executable file not found'
+
+    def __init__(self, engine: Engine, nursery: trio.Nursery) -> None:
+        self.engine = engine
+        self._nursery = nursery
+        self._began = time.time()
+
+    def task(self, behaviour: str, number: int = 1) -> Task:
+        command = {
+            "sleeps": ("sh", "-c", "trap 'exit 143' TERM; touch /up; while :; do sleep 60 & wait; done"),
+            "ends": ("true",),
+            "exits-3": ("sh", "-c", "exit 3"),
+            "dies-of-a-signal": ("sh", "-c", "exit 137"),  # pid 1 of a container cannot kill itself
+            "ignores-stop": ("sh", "-c", "trap '' TERM; touch /up; exec sleep 60"),
+            "prints": ("sh", "-c", "echo out; echo err >&2"),
+            "cannot-start": ("nowhere",),
+            "refused": ("true",),
+        }[behaviour]
+        image = "/srv/root" if behaviour == "refused" else "busybox"
+        return make_task(behaviour, number, command=command, image=image)
+
+    def executor(self) -> DockerExecutor:
+        executor = DockerExecutor(self.engine.address, swarm_id="swarm", node_id="node")
+        self._nursery.start_soon(executor.run)
+        return executor
+
+    async def until_up(self, task: Task) -> None:
+        """The container tells: it waits for the file that the task makes."""
+        wait = "until [ -e /up ]; do sleep 0.01; done"
+        await trio.to_thread.run_sync(lambda: self.engine.docker("exec", task.name, "sh", "-c", wait))
+
+    def is_running(self, task: Task) -> bool:
+        return any(c["State"]["Running"] for c in self._containers(task))
+
+    def exists(self, task: Task) -> bool:
+        return bool(self._containers(task))
+
+    def starts(self, task: Task) -> int:
+        """The engine remembers, also of containers that are gone."""
+        span = ("--since", f"{self._began:.6f}", "--until", f"{time.time():.6f}")
+        mark = ("--filter", f"label=com.docker.swarm.task.id={task.id}", "--filter", "event=start")
+        return len(self.engine.docker("events", *span, *mark).splitlines())
+
+    def output(self, task: Task) -> bytes:
+        """Both streams, one after the other: the engine reads them through two pipes, and promises no order."""
+        logs = ["docker", "-H", self.engine.address, "logs", task.name]
+        done = subprocess.run(logs, capture_output=True, check=True)
+        return done.stdout + done.stderr
+
+    def _containers(self, task: Task) -> list[dict[str, Any]]:
+        return self.engine.containers(f"com.docker.swarm.task.id={task.id}")
 
 
 def kill_leftovers(directory: Path) -> None:

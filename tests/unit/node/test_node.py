@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import pytest
 import trio
 
 from swarmd.agent.worker import Worker
-from swarmd.errors import FailedPrecondition, Unimplemented
+from swarmd.errors import FailedPrecondition
 from swarmd.node.config import Config, Endpoint
 from swarmd.node.identity import IdentityFinder, StateDirectory
 from swarmd.node.node import Node
@@ -41,12 +40,6 @@ def a_token() -> str:
 async def run(node: Node) -> None:
     with trio.fail_after(30):
         await node.run()
-
-
-async def test_an_executor_that_is_not_built_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(Unimplemented, match="docker executor is not built"):
-        await run(Node(config(tmp_path, executor="docker")))
-    assert not os.listdir(tmp_path)
 
 
 async def test_a_second_daemon_on_the_state_directory_is_refused(tmp_path: Path) -> None:
