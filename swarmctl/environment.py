@@ -45,6 +45,9 @@ class Environment:
     variables: Mapping[str, str] = field(default_factory=lambda: os.environ)
     out: TextIO = field(default_factory=lambda: sys.stdout)
     err: TextIO = field(default_factory=lambda: sys.stderr)
+    is_terminal: Callable[[], bool] = lambda: sys.stdin.isatty() and sys.stderr.isatty()
+    """Whether somebody is there to be asked."""
+    read_line: Callable[[], str] = lambda: sys.stdin.readline()
     now: Callable[[], float] = time.time  # noqa: TID251 - the edge that injects it
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep  # noqa: TID251 - a command line has no events to wait for

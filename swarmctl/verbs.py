@@ -27,7 +27,7 @@ _VERBS: Final[dict[str, dict[str, tuple[Callable[..., Any], bool]]]] = {}
 
 NOT_BUILT: Final = {
     "cluster": ("unlock-key", "update"),
-    "node": ("accept", "leave", "logs", "ps", "reject", "replace", "set-address", "update"),
+    "node": ("leave", "logs", "ps", "replace", "set-address", "update"),
     "service": ("diff", "history", "log", "logs", "ps", "rollback", "scale", "why"),
     "task": ("exec", "logs", "remove", "rm", "why"),
 }

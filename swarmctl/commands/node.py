@@ -9,6 +9,7 @@ import typer
 from msgspec.structs import replace
 
 from swarmctl.client import Client
+from swarmctl.commands.admission import register
 from swarmctl.invocation import Invocation
 from swarmctl.kinds import NODE
 from swarmctl.render.nodes import node_list, node_summary
@@ -111,6 +112,9 @@ def rm(
             call.line(client.change(NODE_REMOVE, RemoveNode(id=view.node.id, force=force)).id)
 
         return call.for_each(nodes, remove)
+
+
+register(app)
 
 
 def _edit_all(

@@ -9,18 +9,18 @@ from swarmctl.render.layout import SummaryLine, summary, table
 from swarmctl.render.plain import plain
 from swarmctl.render.text import memory
 from swarmctl.resolve import node_name
-from swarmd.model import Role
+from swarmd.model import Node, NodeState, Role
 from swarmd.wire.control import NodeView
 
 _LEFT_OUT = ("csr", "certificate")
 
 
 def node_document(view: NodeView) -> Any:
-    """A node as plain data, with its part in Raft (null for a worker)."""
+    """A node as plain data, with its part in Raft (null for a worker) and its join code (null once it is in)."""
     document = plain(view.node)
     certificate = document["certificate"]
     document["certificate"] = {field: certificate[field] for field in certificate if field not in _LEFT_OUT}
-    return document | {"manager": plain(view.manager)}
+    return document | {"manager": plain(view.manager), "join_code": view.join_code or None}
 
 
 def node_list(views: Sequence[NodeView], *, wide: bool) -> str:
@@ -44,10 +44,16 @@ def _row(view: NodeView) -> list[str]:
         node.id,
         node_name(node),
         node.spec.membership.name,
-        node.status.state.name,
+        _status(node),
         node.spec.availability.name,
         _manager_status(view),
     ]
+
+
+def _status(node: Node) -> str:
+    """A node that is up and has nothing to run tasks with must not look ready."""
+    is_idle = node.status.state is NodeState.READY and node.description.engine_error
+    return "NO ENGINE" if is_idle else node.status.state.name
 
 
 def _more(view: NodeView) -> list[str]:
@@ -69,6 +75,7 @@ def _lines(view: NodeView) -> Iterator[SummaryLine]:
     yield "Name", node.spec.name
     yield "Hostname", description.hostname
     yield "Node Labels", _labels(node.spec.labels)
+    yield "Join Code", view.join_code
     yield "Status:", None
     yield "  State", node.status.state.name
     yield "  Message", node.status.message or description.engine_error

@@ -22,11 +22,12 @@ from swarmd.errors import (
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
-    Unimplemented,
 )
 from swarmd.manager.bell import Bell
+from swarmd.manager.certifier import Certifier
 from swarmd.manager.peer_address import host_of
 from swarmd.manager.proposer import Store
+from swarmd.manager.waiting_nodes import check_may_wait, described
 from swarmd.model import (
     Availability,
     Cluster,
@@ -35,16 +36,14 @@ from swarmd.model import (
     Node,
     NodeCertificate,
     NodeSpec,
+    NodeStatus,
     Role,
-    RootCA,
 )
 from swarmd.pki import (
-    Authority,
     authenticate_renewal,
     check_csr,
     have_same_key,
     parse_token,
-    read_subject,
     role_of_token,
 )
 from swarmd.state.command import Table
@@ -78,11 +77,15 @@ class Renew(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     presented: bytes = b""
 
 
-def decide(request: ca.IssueRequest, identity: Identity | None, cluster: Cluster) -> Admit | Renew:
+class Wait(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A record, and no certificate until an operator accepts it."""
+
+
+def decide(request: ca.IssueRequest, identity: Identity | None, cluster: Cluster) -> Admit | Renew | Wait:
     """What the caller gets, from who it is and what it brings. Knows nothing of nodes; see `CAServer.issue`.
 
-    A verified certificate of this swarm wins, then an expired one with its signature, then a token. Raises `Invalid`
-    (the request itself), `PermissionDenied` (a wrong token), `Unauthenticated`, `Unimplemented` (nothing brought).
+    A verified certificate of this swarm wins, then an expired one with its signature, then a token; who brings nothing
+    may wait. Raises `Invalid` (the request itself), `PermissionDenied` (a wrong token), `Unauthenticated`.
     """
     check_csr(request.csr)
     if identity is not None and identity.swarm_id == cluster.id:
@@ -95,7 +98,7 @@ def decide(request: ca.IssueRequest, identity: Identity | None, cluster: Cluster
         raise Unauthenticated(
             "the certificate is of another swarm", hint="leave that swarm first, then join with a token of this one"
         )
-    raise Unimplemented("joining without a token is not built yet", hint="give --join-token")
+    return Wait()
 
 
 def _by_old_key(request: ca.IssueRequest, cluster: Cluster) -> Renew:
@@ -160,7 +163,7 @@ class CAServer:
         self._store = store
         self._local_root = local_root
         self._failures = TokenFailures()
-        self._authority: Authority | None = None
+        self._certifier = Certifier()
 
     async def root(self, call: Call, request: ca.RootRequest) -> ca.RootReply:
         """The exact PEM bytes that join tokens digest."""
@@ -185,6 +188,8 @@ class CAServer:
                     return self._admit(tx, cluster, request, role)
                 case Renew() as renew:
                     return self._renew(tx, cluster, request, renew)
+                case Wait():
+                    return self._let_wait(tx, cluster, request, host_of(call.caller.address))
 
         node_id, _ = await self._store.update(record, actor=call.caller.actor)
         return ca.IssueReply(node_id=node_id)
@@ -226,6 +231,8 @@ class CAServer:
 
     def _status_now(self, request: ca.StatusRequest) -> ca.StatusReply:
         node = self._store.state.node(request.node_id)
+        if node is None and self._store.state.removed_node(request.node_id) is not None:
+            raise PermissionDenied("an operator turned this node away", hint="ask who runs the swarm")
         if node is None:
             raise NotFound(f"node {request.node_id} is not in this swarm (any more)")
         certificate = node.certificate
@@ -248,9 +255,26 @@ class CAServer:
         spec = NodeSpec(
             desired_role=role, membership=Membership.ACCEPTED, availability=Availability(request.availability)
         )
-        certificate = self._certify(cluster, request.csr, node_id, role, tx.now)
-        tx.create(Node(id=node_id, spec=spec, role=role, certificate=certificate))
+        certificate = self._certifier.certify(cluster, request.csr, node_id, role, tx.now)
+        description = described(request.hostname)
+        tx.create(Node(id=node_id, spec=spec, role=role, description=description, certificate=certificate))
         return node_id
+
+    def _let_wait(self, tx: Transaction, cluster: Cluster, request: ca.IssueRequest, host: str) -> str:
+        """A record that says who asks. The same request finds it again, also once it was accepted."""
+        known = next((node for node in tx.nodes() if node.certificate.csr == request.csr), None)
+        if known is not None:
+            return known.id
+        check_may_wait(cluster, tx.nodes())
+        node = Node(
+            id=tx.new_id(),
+            spec=NodeSpec(membership=Membership.PENDING),
+            description=described(request.hostname),
+            status=NodeStatus(addr=host),
+            certificate=NodeCertificate(csr=request.csr, state=IssuanceState.PENDING),
+        )
+        tx.create(node)
+        return node.id
 
     def _renew(self, tx: Transaction, cluster: Cluster, request: ca.IssueRequest, renew: Renew) -> str:
         if tx.removed_node(renew.node_id) is not None:
@@ -266,32 +290,9 @@ class CAServer:
             raise Invalid("this certificate request is another node's", field="$.csr")
         if node.certificate.csr == request.csr and _stands(node):
             return node.id
-        certificate = self._certify(cluster, request.csr, node.id, node.role, tx.now)
+        certificate = self._certifier.certify(cluster, request.csr, node.id, node.role, tx.now)
         tx.update(msgspec.structs.replace(node, certificate=certificate))
         return node.id
-
-    def _certify(self, cluster: Cluster, csr: bytes, node_id: str, role: Role, now: float) -> NodeCertificate:
-        certificate = self._authority_of(cluster.root_ca).sign(
-            csr,
-            node_id=node_id,
-            role=role,
-            swarm_id=cluster.id,
-            now=now,
-            expiry_s=cluster.spec.ca.node_cert_expiry_s,
-        )
-        return NodeCertificate(
-            role=role,
-            csr=csr,
-            state=IssuanceState.ISSUED,
-            certificate=certificate,
-            expires_at=read_subject(certificate).not_after,
-        )
-
-    def _authority_of(self, root: RootCA) -> Authority:
-        kept = self._authority
-        if kept is None or kept.certificate != root.certificate or kept.key != root.key:
-            kept = self._authority = Authority(root.certificate, root.key)
-        return kept
 
 
 def _require(cluster: Cluster | None) -> Cluster:

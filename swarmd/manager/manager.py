@@ -103,6 +103,8 @@ class Manager:
         self.addresses: tuple[str, ...] = ()
         self.parts: Parts | None = None
         self.log_is_open = trio.Event()
+        self.port = 0
+        """Where it listens, once it does."""
         """Set once this node takes part: from then on no fault of the manager ends the daemon."""
         self._joined: JoinReply | None = None
         self._serve_before_the_log()
@@ -141,9 +143,9 @@ class Manager:
         `MemberReplaced` if this node takes part under another member id now.
         """
         async with trio.open_nursery() as nursery:
-            port = await nursery.start(self._listener.run)
-            self.addresses = await self._around.advertised(port)
-            log.info("listening on port %d, announced as %s", port, ", ".join(self.addresses))
+            self.port = await nursery.start(self._listener.run)
+            self.addresses = await self._around.advertised(self.port)
+            log.info("listening on port %d, announced as %s", self.port, ", ".join(self.addresses))
             task_status.started()
             opened = await self._open_log()
             writer = LogWriter(opened.store)

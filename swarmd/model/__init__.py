@@ -43,6 +43,7 @@ from swarmd.model.states import (
     NodeState,
     Role,
     TaskState,
+    TokenlessJoin,
 )
 from swarmd.model.validate import validate_cluster_spec, validate_node_spec, validate_service_spec
 
@@ -86,6 +87,7 @@ __all__ = [
     "TaskSpec",
     "TaskState",
     "TaskStatus",
+    "TokenlessJoin",
     "is_id",
     "new_id",
     "validate_cluster_spec",

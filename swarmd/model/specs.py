@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from swarmd.model.states import Availability, Membership, Role
+from swarmd.model.states import Availability, Membership, Role, TokenlessJoin
 
 DEFAULT_STOP_GRACE_S: Final = 10.0
 DEFAULT_RESTART_DELAY_S: Final = 5.0
@@ -144,9 +144,10 @@ class DispatcherConfig(
 
 
 class CAConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """How long node certificates live."""
+    """How long node certificates live, and what becomes of a node that shows no token."""
 
     node_cert_expiry_s: float = DEFAULT_CERTIFICATE_EXPIRY_S
+    tokenless_join: TokenlessJoin = TokenlessJoin.PENDING
 
 
 class RaftConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):

@@ -53,6 +53,13 @@ class Membership(IntEnum):
     ACCEPTED = 1
 
 
+class TokenlessJoin(IntEnum):
+    """What becomes of a node that asks to join and shows no token: it waits for an operator, or is refused."""
+
+    PENDING = 0
+    DENY = 1
+
+
 class Availability(IntEnum):
     """What the operator lets the scheduler do with a node."""
 

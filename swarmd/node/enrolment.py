@@ -50,7 +50,7 @@ POLLS_S_MAX: Final = 120.0
 POLL_PAUSE_S: Final = 1.0
 POLL_PAUSE_S_MAX: Final = 30.0
 
-_TRANSIENT: Final = (Unavailable, DeadlineExceeded, Conflict, NotFound)
+TRANSIENT: Final = (Unavailable, DeadlineExceeded, Conflict, NotFound)
 """Worth another try: nobody there, or a leader change between the request and its answer."""
 
 Req = TypeVar("Req")
@@ -94,6 +94,7 @@ class Enrolment:
         addresses: managers to ask, in this order, at each try.
         token: its digest proves the root, its secret is shown only under that root.
         root: the trust root if it is known already; it must be the token's.
+        hostname: what this node is called until its first session.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Enrolment:
         rng: random.Random,
         availability: Availability = Availability.ACTIVE,
         root: bytes | None = None,
+        hostname: str = "",
     ) -> None:
         """Raises `Invalid` for a malformed token, or one of another root."""
         self._addresses = tuple(addresses)
@@ -116,6 +118,7 @@ class Enrolment:
         self._rng = rng
         self._availability = availability
         self._root = root
+        self._hostname = hostname
         if root is not None and root_digest(root) != self._digest:
             raise Invalid("the join token is not of the swarm whose root certificate this node trusts")
         self._key, self._csr = new_key_and_csr()
@@ -134,19 +137,18 @@ class Enrolment:
             for address in self._addresses:
                 try:
                     return await self._join(address)
-                except _TRANSIENT as error:
+                except TRANSIENT as error:
                     log.warning("could not join through %s (try %d of %d): %s", address, tried + 1, TRIES_MAX, error)
                     reasons.append(f"{address}: {error}")
-        raise Unavailable(
-            f"no manager let this node in ({'; '.join(dict.fromkeys(reasons)) or 'no address was given'})",
-            hint="check --join-addr, and that a manager runs and listens there",
-        )
+        raise nobody_let_us_in(reasons)
 
     async def _join(self, address: str) -> Enrolled:
         if self._root is None:
             self._root = await self._fetch_root(address)
         root = self._root
-        request = ca.IssueRequest(csr=self._csr, token=self._token, availability=self._availability)
+        request = ca.IssueRequest(
+            csr=self._csr, token=self._token, hostname=self._hostname, availability=self._availability
+        )
         async with self._dial(address, root) as connection:
             node_id, certificate = await request_certificate(connection, request, rng=self._rng)
         subject = verify_issued(certificate, root=root, key=self._key, now=self._now())
@@ -188,6 +190,14 @@ async def request_certificate(
             await trio.sleep(rng.uniform(0, pause_s_max))
             pause_s_max = min(POLL_PAUSE_S_MAX, POLL_PAUSE_S + 2 * pause_s_max)
     raise DeadlineExceeded(f"the certificate request was not decided within {POLLS_S_MAX:.0f} s")
+
+
+def nobody_let_us_in(reasons: Sequence[str]) -> Unavailable:
+    """What is said after the last try."""
+    return Unavailable(
+        f"no manager let this node in ({'; '.join(dict.fromkeys(reasons)) or 'no address was given'})",
+        hint="check --join-addr, and that a manager runs and listens there",
+    )
 
 
 def _failed(reason: str) -> SwarmError:

@@ -38,7 +38,7 @@ from swarmd.storage.log_store import LogBatch, LogIdentity, LogStore
 from swarmd.storage.sealing import Sealer, sealing_context
 from swarmd.wire.raft_codec import encode_runs
 
-FEATURES: Final = ("base.1",)
+FEATURES: Final = ("base.1", "join.1")
 """What this version can do, announced by every node (foundations: Version skew)."""
 
 FOUNDING_ENTRIES: Final = 3

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import trio
 
-from swarmd.errors import FailedPrecondition, Invalid, Unimplemented
+from swarmd.errors import FailedPrecondition, Invalid, PermissionDenied
 from swarmd.model import RaftConfig
 from swarmd.node.config import Config
-from swarmd.node.enrolment import Enrolment, joining_dial
+from swarmd.node.enrolment import Enrolled, Enrolment, joining_dial
 from swarmd.node.founding import Identity, found, is_just_founded, make_log_durable
+from swarmd.node.neighbours import find_token, is_own_address, places
 from swarmd.node.preflight import refuse_busy_doors
+from swarmd.node.waiting import Waiting
 from swarmd.pki import read_subject
 from swarmd.pki.pem import load_certificate, load_key, spki
 from swarmd.storage.errors import StorageFailed
 from swarmd.storage.identity_files import IdentityFiles
+from swarmd.storage.join_request import JoinRequestFile
 from swarmd.storage.known_managers import NodeFile
 from swarmd.wire.frames import Hello
 
@@ -40,6 +45,7 @@ class StateDirectory:
         self.node_file = NodeFile(path / "state.cbor")
         self.lock = path / "swarmd.lock"
         self.control_socket = path / "control.sock"
+        self.join_request = JoinRequestFile(self.certificates / "join-request.pem")
 
 
 class IdentityFinder:
@@ -56,7 +62,9 @@ class IdentityFinder:
     ) -> None:
         self._config = config
         self._directory = directory
-        self._hello = hello
+        self._dial = joining_dial(hello)
+        self._hostname = config.hostname or socket.gethostname()
+        self._places = places(os.environ, os.geteuid())
         self._now = now
         self._rng = rng
 
@@ -87,25 +95,55 @@ class IdentityFinder:
 
     async def _enrol(self) -> Identity:
         assert self._config.join_addr is not None
-        if self._config.join_token is None:
-            raise Unimplemented(
-                "joining without a token is not built yet",
-                field="--join-token",
-                hint="give the token that `swarmctl cluster inspect` shows on a manager",
-            )
-        files = self._directory.identity
-        enrolled = await Enrolment(
-            (str(self._config.join_addr),),
-            self._config.join_token,
-            dial=joining_dial(self._hello),
-            now=self._now,
-            rng=self._rng,
-            root=await trio.to_thread.run_sync(files.root),
-        ).run()
+        if self._config.join_token is not None:
+            enrolled = await self._enrol_with(self._config.join_token)
+        else:
+            enrolled = await self._enrol_as_neighbour() or await self._wait_to_be_accepted()
         identity = Identity(root=enrolled.root, certificate=enrolled.certificate, key=enrolled.key)
         await trio.to_thread.run_sync(self._save, identity)
+        await trio.to_thread.run_sync(self._directory.join_request.delete)
         log.info("joined swarm %s as node %s", enrolled.subject.swarm_id, enrolled.subject.node_id)
         return identity
+
+    async def _enrol_with(self, token: str) -> Enrolled:
+        saved = await trio.to_thread.run_sync(self._directory.identity.root)
+        return await Enrolment(
+            (str(self._config.join_addr),),
+            token,
+            dial=self._dial,
+            now=self._now,
+            rng=self._rng,
+            root=saved,
+            hostname=self._hostname,
+        ).run()
+
+    async def _enrol_as_neighbour(self) -> Enrolled | None:
+        """With the token that a manager of this machine and user left; None if there is none that lets us in."""
+        token = await trio.to_thread.run_sync(self._neighbours_token)
+        if token is None:
+            return None
+        log.info("joining with the token that the manager at %s left for its neighbours", self._config.join_addr)
+        try:
+            return await self._enrol_with(token)
+        except (PermissionDenied, Invalid) as error:
+            log.warning("the token that was left on this machine is out of date: %s", error)
+            return None
+
+    def _neighbours_token(self) -> str | None:
+        address = self._config.join_addr
+        assert address is not None
+        return find_token(address.port, self._places) if is_own_address(address.host) else None
+
+    async def _wait_to_be_accepted(self) -> Enrolled:
+        return await Waiting(
+            (str(self._config.join_addr),),
+            self._directory.join_request,
+            dial=self._dial,
+            announce=_announce,
+            now=self._now,
+            rng=self._rng,
+            hostname=self._hostname,
+        ).run()
 
     def _is_unfinished_founding(self) -> bool:
         """Whether what is here was left by a crash in the middle of a founding: nobody ever saw that swarm.
@@ -149,6 +187,10 @@ class IdentityFinder:
     def _save(self, identity: Identity) -> None:
         self._directory.identity.save_root(identity.root)
         self._directory.identity.save_pair(identity.certificate, identity.key)
+
+
+def _announce(code: str) -> None:
+    log.warning("this node waits to be let in; on a manager, type: swarmctl node accept %s", code)
 
 
 def _matches(certificate: bytes, key: bytes) -> bool:

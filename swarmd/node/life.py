@@ -25,8 +25,10 @@ from swarmd.node.founding import FEATURES, Identity, sealer_of
 from swarmd.node.identity import StateDirectory
 from swarmd.node.manager_part import ManagerPart
 from swarmd.node.memory import NodeMemory
+from swarmd.node.neighbours import places
 from swarmd.node.remotes import Remotes
 from swarmd.node.renewal import Renewal
+from swarmd.node.sharing import share_token
 from swarmd.node.transport import NodeTransport
 from swarmd.pki import Subject
 from swarmd.raft import Settings
@@ -98,6 +100,7 @@ class Life:
             Doors(config, directory, self._credentials, self._transport, lambda: self._agent.state),
             make_manager=lambda: Manager(self._surroundings()),
             others=self._other_managers,
+            share=partial(share_token, directories=places(os.environ, os.geteuid())),
         )
 
     @property

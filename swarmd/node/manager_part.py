@@ -6,7 +6,7 @@ Whatever happens to it, the agent and its tasks live on: only what keeps a node 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +48,7 @@ class ManagerPart:
     Args:
         make_manager: for each life as a manager.
         others: addresses of other managers, as far as this node knows.
+        share: runs beside a manager that listens, to leave its token for neighbours.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class ManagerPart:
         *,
         make_manager: Callable[[], Manager],
         others: Callable[[], tuple[str, ...]],
+        share: Callable[[Manager], Awaitable[None]],
     ) -> None:
         self._directory = directory
         self._credentials = credentials
@@ -66,6 +68,7 @@ class ManagerPart:
         self._doors = doors
         self._make_manager = make_manager
         self._others = others
+        self._share = share
         self._role_changed = trio.Event()
         self._has_been_up = False
         self.manager: Manager | None = None
@@ -123,6 +126,7 @@ class ManagerPart:
                 self.manager = manager
                 await nursery.start(self._doors.run_as_manager, manager)
                 await nursery.start(manager.run)
+                nursery.start_soon(self._share, manager)
                 while self.role is Role.MANAGER:
                     await self._role_changed.wait()
                 log.info("not a manager any more")

@@ -12,6 +12,7 @@ from swarmd.pki.authority import (
     root_digest,
     verify_issued,
 )
+from swarmd.pki.join_code import is_join_code, join_code, same_code
 from swarmd.pki.renewal import authenticate_renewal, have_same_key, sign_renewal
 from swarmd.pki.tokens import JoinToken, new_token, parse_token, role_of_token
 
@@ -24,6 +25,8 @@ __all__ = [
     "authenticate_renewal",
     "check_csr",
     "have_same_key",
+    "is_join_code",
+    "join_code",
     "new_key_and_csr",
     "new_token",
     "parse_token",
@@ -31,6 +34,7 @@ __all__ = [
     "renewal_at",
     "role_of_token",
     "root_digest",
+    "same_code",
     "sign_renewal",
     "verify_issued",
 ]

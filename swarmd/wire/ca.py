@@ -21,11 +21,12 @@ class IssueRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Ask for a certificate: with a token (a new node), or over a verified connection (renewal, new role).
 
     `renewal_*` is the certless door for an expired certificate: the current certificate and a signature by its key
-    over the CSR.
+    over the CSR. `hostname` is what a new node calls itself until its first session.
     """
 
     csr: bytes
     token: str = ""
+    hostname: str = ""
     availability: Availability = Availability.ACTIVE
     renewal_certificate: bytes = b""
     renewal_signature: bytes = b""

@@ -57,10 +57,14 @@ class ListNodes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A node and its part in Raft, if it is a manager. The CSR and certificate are left out."""
+    """A node and its part in Raft, if it is a manager. The CSR and certificate are left out.
+
+    `join_code` is set while it waits to be accepted: what it must show too (`pki.join_code`).
+    """
 
     node: Node
     manager: ManagerStatus | None = None
+    join_code: str = ""
 
 
 class NodeList(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -75,6 +79,19 @@ class UpdateNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     id: str
     spec: NodeSpec
     version: int = 0
+
+
+class AcceptNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Let a waiting node in. `join_code` is the one that the operator compared; another one is refused."""
+
+    id: str
+    join_code: str
+
+
+class RejectNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Turn a waiting node away: its record goes, and it is told."""
+
+    id: str
 
 
 class RemoveNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

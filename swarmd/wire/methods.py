@@ -134,6 +134,8 @@ def _control(name: str, request: type[Req], response: type[Resp], *, mutates: bo
 NODE_LIST = _control("node.list", control.ListNodes, control.NodeList, mutates=False)
 NODE_GET = _control("node.get", control.GetObject, control.NodeView, mutates=False)
 NODE_UPDATE = _control("node.update", control.UpdateNode, control.NodeView, mutates=True)
+NODE_ACCEPT = _control("node.accept", control.AcceptNode, control.NodeView, mutates=True)
+NODE_REJECT = _control("node.reject", control.RejectNode, control.Removed, mutates=True)
 NODE_REMOVE = _control("node.remove", control.RemoveNode, control.Removed, mutates=True)
 SERVICE_LIST = _control("service.list", control.ListServices, control.ServiceList, mutates=False)
 SERVICE_GET = _control("service.get", control.GetObject, control.ServiceView, mutates=False)

@@ -71,9 +71,8 @@ def joiner(swarm: Swarm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         yield process, address, state
-        if process.poll() is None:
+        with process:  # closes the pipes, also when the test that reads them was not among the chosen
             process.kill()
-            process.wait()
 
 
 def picture(swarm: Swarm) -> Any:
@@ -274,7 +273,6 @@ WRONG_FLAGS: Final[dict[str, tuple[str, ...]]] = {
     "address to announce": ("--advertise-remote-api: 0.0.0.0:1", "--advertise-remote-api", "0.0.0.0:1"),
     "address to join": ("--join-addr: 'x:y:z'", "--join-addr", "x:y:z"),
     "token without an address": ("--join-token: a token needs a manager", "--join-token", "SWMTKN-1-a-b"),
-    "address without a token": ("--join-token: joining without a token", "--join-addr", "127.0.0.1:9"),
     "token that is none": ("SWMTKN-1-", "--join-addr", "127.0.0.1:9", "--join-token", "secret"),
     "token cut short": ("token", "--join-addr", "127.0.0.1:9", "--join-token", "SWMTKN-1-abc"),
     "unknown flag": ("No such option", "--frob"),

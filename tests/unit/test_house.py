@@ -38,6 +38,7 @@ TESTED_THROUGH: Final[dict[str, tuple[str, ...]]] = {
         *("manager.control_api.api", "manager.control_api.cluster", "manager.control_api.redact"),
         *("manager.control_api.status", "manager.control_api.tasks"),
     ),
+    "unit/manager/control_api/test_admission.py": ("manager.control_api.node_views",),
     "unit/manager/dispatcher/test_sessions.py": (
         *("manager.dispatcher.dispatcher", "manager.dispatcher.local_link", "manager.dispatcher.node_writer"),
         *("manager.dispatcher.receipt", "manager.dispatcher.session"),

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from swarmd.manager.control_api.access import Access, Recall
+from swarmd.manager.control_api.admission import AdmissionHandlers
 from swarmd.manager.control_api.cluster import ClusterHandlers
 from swarmd.manager.control_api.nodes import NodeHandlers
 from swarmd.manager.control_api.services import ServiceHandlers
@@ -45,6 +46,7 @@ class ControlApi:
         access = Access(store, linearize=linearize, recall=recall)
         self._parts = (
             NodeHandlers(access, membership=membership, now=now),
+            AdmissionHandlers(access, membership=membership, now=now),
             ServiceHandlers(access),
             TaskHandlers(access),
             ClusterHandlers(access),

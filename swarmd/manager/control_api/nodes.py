@@ -10,14 +10,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from swarmd.errors import Conflict, Invalid, NotFound
-from swarmd.manager.control_api import redact
+from swarmd.errors import Conflict, FailedPrecondition
 from swarmd.manager.control_api.access import Access
 from swarmd.manager.control_api.filters import check_size, has_name, has_prefix, prefixed
 from swarmd.manager.control_api.node_checks import check_demotion
 from swarmd.manager.control_api.node_removal import TASKS_ORPHANED_MAX, orphan_some, remove_node
-from swarmd.manager.control_api.views import RaftView, member_of
-from swarmd.model import Node, Role, validate_node_spec
+from swarmd.manager.control_api.node_views import node_view, not_found, require_id
+from swarmd.manager.control_api.views import RaftView
+from swarmd.model import Membership, Node, Role, validate_node_spec
 from swarmd.state.command import Table
 from swarmd.state.store import State
 from swarmd.state.transaction import Transaction
@@ -25,7 +25,6 @@ from swarmd.transport.connection import Call, UnaryHandler
 from swarmd.wire.control import (
     GetObject,
     ListNodes,
-    ManagerStatus,
     NodeList,
     NodeView,
     Removed,
@@ -54,11 +53,11 @@ class NodeHandlers:
 
     async def get(self, call: Call, request: GetObject) -> NodeView:
         """Raises `Invalid` for an empty id, `NotFound`."""
-        _require_id(request.id)
+        require_id(request.id)
         node = (await self._access.read(call)).node(request.id)
         if node is None:
-            raise _not_found(request.id)
-        return _view(self._membership(), node)
+            raise not_found(request.id)
+        return self._view(node)
 
     async def list(self, call: Call, request: ListNodes) -> NodeList:
         """By hostname, then id. `names` match a node's name or its hostname.
@@ -74,7 +73,7 @@ class NodeHandlers:
         ]
         nodes.sort(key=lambda node: (node.description.hostname, node.id))
         raft = self._membership()
-        views = tuple(_view(raft, node) for node in nodes)
+        views = tuple(node_view(raft, node, state.cluster()) for node in nodes)
         check_size(views, "nodes", "ask for some of them by name or id prefix")
         return NodeList(nodes=views)
 
@@ -83,13 +82,13 @@ class NodeHandlers:
 
         A change of role takes effect later, when the node has its new certificate.
         """
-        _require_id(request.id)
+        require_id(request.id)
         validate_node_spec(request.spec)
         written = await self._access.write(call, request, lambda tx: _update(tx, self._membership(), request))
         node = self._access.state.node(request.id) or written.result
         if node is None:
-            raise _not_found(request.id)
-        return _view(self._membership(), node)
+            raise not_found(request.id)
+        return self._view(node)
 
     async def remove(self, call: Call, request: RemoveNode) -> Removed:
         """Raises `Invalid`, `NotFound`, `FailedPrecondition` for a manager, or for a node that is up without `force`.
@@ -97,7 +96,7 @@ class NodeHandlers:
         The node and its refusal are written in one transaction. More tasks than that holds are given up beforehand,
         in transactions of their own under the same checks; a retry goes on from there.
         """
-        _require_id(request.id)
+        require_id(request.id)
         while self._has_too_many_tasks(request.id):
             step = await self._access.write(
                 call, request, lambda tx: orphan_some(tx, self._membership(), request, self._now()), keyed=False
@@ -109,6 +108,9 @@ class NodeHandlers:
         )
         return Removed(id=request.id, version=written.index)
 
+    def _view(self, node: Node) -> NodeView:
+        return node_view(self._membership(), node, self._access.state.cluster())
+
     def _has_too_many_tasks(self, id: str) -> bool:
         state = self._access.state
         return state.node(id) is not None and len(state.tasks_of_node(id)) > TASKS_ORPHANED_MAX
@@ -117,12 +119,20 @@ class NodeHandlers:
 def _update(tx: Transaction, raft: RaftView, request: UpdateNode) -> Node:
     old = tx.node(request.id)
     if old is None:
-        raise _not_found(request.id)
+        raise not_found(request.id)
     if request.version not in (0, old.meta.version):
         raise Conflict(
             f"update out of sequence: the node is at version {old.meta.version}, not {request.version}",
             object=f"node {old.spec.name or old.description.hostname or old.id}",
             hint="something changed it; read it again and repeat what you want",
+        )
+    if old.spec.membership is Membership.PENDING or request.spec.membership is not old.spec.membership:
+        raise FailedPrecondition(
+            "a node is let in by its join code alone"
+            if old.spec.membership is Membership.PENDING
+            else "a node that is in cannot be made to wait again",
+            object=f"node {old.spec.name or old.description.hostname or old.id}",
+            hint="swarmctl node accept CODE, or swarmctl node reject",
         )
     if request.spec == old.spec:
         return old
@@ -137,26 +147,3 @@ def _candidates(state: State, request: ListNodes) -> Iterable[Node]:
     if request.id_prefixes:
         return [found for found in prefixed(state, Table.NODE, request.id_prefixes) if isinstance(found, Node)]
     return state.nodes()
-
-
-def _view(raft: RaftView, node: Node) -> NodeView:
-    member = member_of(raft, node.id)
-    status = None
-    if member is not None:
-        status = ManagerStatus(
-            member_id=member.member_id,
-            addresses=member.addresses,
-            is_leader=bool(raft.leader_node_id) and raft.leader_node_id == node.id,
-            is_voter=member.is_voter,
-            reachability=member.reachability,
-        )
-    return NodeView(node=redact.node(node), manager=status)
-
-
-def _require_id(id: str) -> None:
-    if not id:
-        raise Invalid("a node's id is missing", field="$.id")
-
-
-def _not_found(id: str) -> NotFound:
-    return NotFound(f"node {id} not found", hint="swarmctl node ls")

@@ -8,11 +8,14 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import trio
+from msgspec.structs import replace
 
 from swarmd.errors import DeadlineExceeded, SwarmError
 from swarmd.manager.ca_server import CAServer
-from swarmd.model import Cluster, JoinTokens, Node, NodeSpec, Role, RootCA
+from swarmd.model import Cluster, JoinTokens, Node, NodeSpec, RemovedNode, Role, RootCA
 from swarmd.pki import Authority, new_token, root_digest
+from swarmd.state.command import Table
+from swarmd.state.transaction import Transaction
 from swarmd.transport.connection import Call
 from swarmd.wire.frames import Headers
 from swarmd.wire.identity import Caller, Identity
@@ -57,6 +60,7 @@ class Swarm:
             Cluster(
                 id=SWARM,
                 root_ca=RootCA(certificate=self.root, key=self.authority.key, digest=digest, join_tokens=self.tokens),
+                feature_level=("base.1", "join.1"),
             )
         )
         self.server = CAServer(self.store, local_root=lambda: self.root)
@@ -75,6 +79,25 @@ class Swarm:
     def add_node(self, node_id: str, role: Role = Role.WORKER) -> Node:
         self.store.create(Node(id=node_id, role=role, spec=NodeSpec(desired_role=role)))
         return self.node(node_id)
+
+    def change_ca(self, **fields: Any) -> None:
+        """Set some of the cluster's CA settings."""
+
+        def fn(tx: Transaction) -> None:
+            cluster = tx.cluster()
+            assert cluster is not None
+            tx.update(replace(cluster, spec=replace(cluster.spec, ca=replace(cluster.spec.ca, **fields))))
+
+        self.store.write(fn)
+
+    def reject(self, node_id: str) -> None:
+        """As an operator does."""
+
+        def fn(tx: Transaction) -> None:
+            tx.create(RemovedNode(id=node_id, expires_at=EPOCH + 1))
+            tx.remove(Table.NODE, node_id)
+
+        self.store.write(fn)
 
     async def call(self, method: Method[Any, Any], request: Any, caller: Caller, *, timeout_s: float = 5.0) -> Any:
         """What a connection would do: the handler under the deadline, faults as arranged."""

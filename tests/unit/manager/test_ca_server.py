@@ -9,13 +9,13 @@ from trio.testing import MockClock
 
 from swarmd.errors import (
     Conflict,
+    FailedPrecondition,
     Invalid,
     NotFound,
     PermissionDenied,
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
-    Unimplemented,
 )
 from swarmd.manager.ca_server import CAServer
 from swarmd.model import (
@@ -28,6 +28,7 @@ from swarmd.model import (
     NodeState,
     RemovedNode,
     Role,
+    TokenlessJoin,
 )
 from swarmd.pki import Authority, new_key_and_csr, read_subject, sign_renewal, verify_issued
 from swarmd.state.command import Table
@@ -138,13 +139,61 @@ async def test_a_malformed_token_is_invalid(swarm: Swarm, autojump_clock: MockCl
         await issue(swarm, ca.IssueRequest(csr=csr, token="SWMTKN-9-hello"))
 
 
-async def test_without_token_and_certificate_the_answer_names_the_token(
-    swarm: Swarm, autojump_clock: MockClock
-) -> None:
+# -- waiting -------------------------------------------------------------------------------------------------------
+
+
+async def test_without_a_token_there_is_a_record_and_no_certificate(swarm: Swarm, autojump_clock: MockClock) -> None:
     _, csr = new_key_and_csr()
-    with pytest.raises(Unimplemented) as refused:
-        await issue(swarm, ca.IssueRequest(csr=csr))
+    id = await issue(swarm, ca.IssueRequest(csr=csr, hostname="web-1"))
+    node = swarm.node(id)
+    assert node.spec.membership is Membership.PENDING
+    assert (node.description.hostname, node.status.addr) == ("web-1", "192.0.2.7")
+    assert node.certificate == NodeCertificate(csr=csr, state=IssuanceState.PENDING)
+    assert (await status(swarm, id, csr)).state is IssuanceState.PENDING
+    assert await issue(swarm, ca.IssueRequest(csr=csr)) == id
+
+
+@pytest.mark.parametrize("hostname", ["", "a b", "x" * 64, "-a", "\x1b[31m", "a\nb"])
+async def test_a_name_that_is_none_is_left_out(swarm: Swarm, hostname: str, autojump_clock: MockClock) -> None:
+    for token in ("", swarm.tokens.worker):
+        _, csr = new_key_and_csr()
+        id = await issue(swarm, ca.IssueRequest(csr=csr, token=token, hostname=hostname))
+        assert swarm.node(id).description.hostname == ""
+
+
+async def test_ten_may_wait_and_the_eleventh_is_told(swarm: Swarm, autojump_clock: MockClock) -> None:
+    ids = [await issue(swarm, ca.IssueRequest(csr=new_key_and_csr()[1])) for _ in range(10)]
+    with pytest.raises(ResourceExhausted) as refused:
+        await issue(swarm, ca.IssueRequest(csr=new_key_and_csr()[1]))
+    assert "accept or reject" in (refused.value.hint or "")
+    swarm.reject(ids[0])
+    await issue(swarm, ca.IssueRequest(csr=new_key_and_csr()[1]))
+
+
+async def test_a_swarm_may_let_nobody_wait(swarm: Swarm, autojump_clock: MockClock) -> None:
+    swarm.change_ca(tokenless_join=TokenlessJoin.DENY)
+    with pytest.raises(PermissionDenied) as refused:
+        await issue(swarm, ca.IssueRequest(csr=new_key_and_csr()[1]))
     assert "--join-token" in (refused.value.hint or "")
+
+
+async def test_nobody_waits_while_a_manager_does_not_know_how(swarm: Swarm, autojump_clock: MockClock) -> None:
+    def fn(tx: Transaction) -> None:
+        cluster = tx.cluster()
+        assert cluster is not None
+        tx.update(msgspec.structs.replace(cluster, feature_level=("base.1",)))
+
+    swarm.store.write(fn)
+    with pytest.raises(FailedPrecondition, match="not all managers"):
+        await issue(swarm, ca.IssueRequest(csr=new_key_and_csr()[1]))
+
+
+async def test_one_that_was_turned_away_is_told(swarm: Swarm, autojump_clock: MockClock) -> None:
+    _, csr = new_key_and_csr()
+    id = await issue(swarm, ca.IssueRequest(csr=csr))
+    swarm.reject(id)
+    with pytest.raises(PermissionDenied, match="turned this node away"):
+        await status(swarm, id, csr)
 
 
 @pytest.mark.parametrize("csr", [b"", b"garbage", b"x" * 100_000])

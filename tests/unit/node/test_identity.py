@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from swarmd.errors import FailedPrecondition, Unimplemented
+from swarmd.errors import FailedPrecondition, Unavailable
 from swarmd.model import RaftConfig
+from swarmd.node import waiting
 from swarmd.node.config import Config, Endpoint
 from swarmd.node.founding import Identity, found, is_just_founded, make_log_durable, open_log
 from swarmd.node.identity import IdentityFinder, StateDirectory
@@ -79,8 +80,12 @@ async def test_a_log_with_more_in_it_than_a_founding_is_never_replaced(tmp_path:
     assert directory.raft.exists()
 
 
-async def test_joining_needs_a_token(tmp_path: Path) -> None:
+async def test_without_a_token_there_must_be_a_manager_to_wait_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "RETRY_S_MIN", 0.0)
     config = Config(join_addr=Endpoint("127.0.0.1", 1))
-    with pytest.raises(Unimplemented, match="without a token") as caught:
+    with pytest.raises(Unavailable, match="no manager let this node in") as caught:
         await finder(tmp_path, config).find()
     assert caught.value.hint
+    assert not (tmp_path / "certificates" / "join-request.pem").exists()

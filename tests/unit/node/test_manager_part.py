@@ -83,6 +83,7 @@ class World:
         self.others: tuple[str, ...] = ("10.0.0.2:4242",)
         self.managers: list[FakeManager] = []
         self.next: list[FakeManager] = []
+        self.sharing: list[FakeManager] = []
         self.part = ManagerPart(
             self.directory,
             cast("Any", self.credentials),
@@ -90,7 +91,15 @@ class World:
             cast("Any", self.doors),
             make_manager=cast("Any", self._make),
             others=lambda: self.others,
+            share=cast("Any", self._share),
         )
+
+    async def _share(self, manager: FakeManager) -> None:
+        self.sharing.append(manager)
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.sharing.remove(manager)
 
     def _make(self) -> FakeManager:
         self.managers.append(self.next.pop(0) if self.next else FakeManager())

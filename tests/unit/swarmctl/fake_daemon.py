@@ -81,6 +81,8 @@ class FakeDaemon:
         self.connections = 0
         self.clock = 0.0
         self.is_terminal = False
+        self.typed = ""
+        """The line that somebody at the terminal types."""
 
     def run(self, *arguments: str, variables: dict[str, str] | None = None) -> Result:
         """Run `swarmctl` with these arguments."""
@@ -90,6 +92,8 @@ class FakeDaemon:
             variables=variables or {},
             out=out,
             err=err,
+            is_terminal=lambda: self.is_terminal,
+            read_line=lambda: self.typed,
             now=lambda: NOW,
             monotonic=lambda: self.clock,
             sleep=self._sleep,
