@@ -25,6 +25,7 @@ from swarmd.model import (
     RestartPolicy,
     ServiceSpec,
     TaskSpec,
+    UpdateConfig,
 )
 
 Text = str | None
@@ -75,6 +76,13 @@ class SpecFlags(msgspec.Struct, frozen=True, kw_only=True):
         None
     )
 
+    update_parallelism: Annotated[
+        Text, typer.Option("--update-parallelism", metavar="N", help="Tasks replaced at a time; 0: all at once.")
+    ] = None
+    update_delay: Annotated[
+        Text, typer.Option("--update-delay", metavar="DURATION", help="How long a new task runs before the next turn.")
+    ] = None
+
     @property
     def is_empty(self) -> bool:
         """Whether none was given."""
@@ -100,7 +108,7 @@ def changed_spec(spec: ServiceSpec, flags: SpecFlags) -> ServiceSpec:
         changes["labels"] = parse_pairs(flags.label or (), "--label")
     if flags.replicas is not None:
         changes["mode"] = Replicated(replicas=parse_integer(flags.replicas, "--replicas"))
-    return replace(spec, task=task, **changes)
+    return replace(spec, task=task, update=_update(spec.update, flags), **changes)
 
 
 def _container(spec: ContainerSpec, flags: SpecFlags) -> ContainerSpec:
@@ -125,6 +133,15 @@ def _restart(spec: RestartPolicy, flags: SpecFlags) -> RestartPolicy:
     if flags.restart_window is not None:
         changes["window_s"] = parse_duration(flags.restart_window, "--restart-window")
     return replace(spec, **changes)
+
+
+def _update(config: UpdateConfig, flags: SpecFlags) -> UpdateConfig:
+    changes: dict[str, Any] = {}
+    if flags.update_parallelism is not None:
+        changes["parallelism"] = parse_integer(flags.update_parallelism, "--update-parallelism")
+    if flags.update_delay is not None:
+        changes["delay_s"] = parse_duration(flags.update_delay, "--update-delay")
+    return replace(config, **changes)
 
 
 def _resources(spec: ResourceRequirements, flags: SpecFlags) -> ResourceRequirements:

@@ -8,7 +8,8 @@ from typing import Any
 from swarmctl.render.layout import SummaryLine, summary, table
 from swarmctl.render.plain import plain
 from swarmctl.render.tasks import container_lines, resource_lines
-from swarmctl.render.text import relative_time
+from swarmctl.render.text import duration, relative_time
+from swarmd.model import UpdateConfig
 from swarmd.wire.control import ServiceView
 
 
@@ -46,6 +47,11 @@ def _lines(view: ServiceView) -> Iterator[SummaryLine]:
         yield "Labels", None
         yield from ((f"  {key}", spec.labels[key]) for key in sorted(spec.labels))
     yield "Replicas", _replicas(view)
+    if spec.update != UpdateConfig():
+        yield "Update", None
+        yield "  Parallelism", str(spec.update.parallelism) if spec.update.parallelism else "all at once"
+        if spec.update.delay_s:
+            yield "  Delay", duration(spec.update.delay_s)
     yield "Template", None
     yield " Container", None
     yield from container_lines(spec.task.container, "  ")

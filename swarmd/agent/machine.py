@@ -142,7 +142,10 @@ def _moved(status: TaskStatus, state: TaskState, now: float, *, message: str, er
     if state < status.state:
         raise AssertionError(f"a task's state went back from {status.state.name} to {state.name}")
     moved = replace(status, state=state, message=message, err=err)
-    return status if moved == status else replace(moved, at=now)
+    if moved == status:
+        return status
+    running_at = status.running_at or (now if state is TaskState.RUNNING else 0.0)
+    return replace(moved, at=now, running_at=running_at)
 
 
 def _text(error: Exception) -> str:

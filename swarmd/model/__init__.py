@@ -36,6 +36,7 @@ from swarmd.model.specs import (
     RestartPolicy,
     ServiceSpec,
     TaskSpec,
+    UpdateConfig,
 )
 from swarmd.model.states import (
     Availability,
@@ -88,6 +89,7 @@ __all__ = [
     "TaskState",
     "TaskStatus",
     "TokenlessJoin",
+    "UpdateConfig",
     "is_id",
     "new_id",
     "validate_cluster_spec",

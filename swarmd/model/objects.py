@@ -120,7 +120,8 @@ class ContainerStatus(
 
 
 class TaskStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """What was last observed of a task. `state` never decreases."""
+    """What was last observed of a task. `state` never decreases. `at` is when it was observed, `running_at`
+    when the task was first seen RUNNING or 0, both by the observer's clock."""
 
     state: TaskState = TaskState.NEW
     at: float = 0.0
@@ -129,6 +130,7 @@ class TaskStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     container: ContainerStatus | None = None
     applied_by: str = ""
     applied_at: float = 0.0
+    running_at: float = 0.0
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):

@@ -108,6 +108,14 @@ class Replicated(
     replicas: int = 1
 
 
+class UpdateConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """How a new template reaches the slots: how many are moved at a time (0: all at once), and how long each new task
+    is to run before the next slot takes its turn."""
+
+    parallelism: int = 1
+    delay_s: float = 0.0
+
+
 class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """What a service should be. `mode` becomes a union as further modes arrive."""
 
@@ -115,6 +123,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     labels: dict[str, str] = {}
     task: TaskSpec
     mode: Replicated = Replicated()
+    update: UpdateConfig = UpdateConfig()
 
 
 class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):

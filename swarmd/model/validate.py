@@ -76,6 +76,8 @@ def validate_service_spec(spec: ServiceSpec) -> None:
     _check_restart(spec.task.restart, "$.task.restart")
     _check_placement(spec.task.placement, "$.task.placement")
     _check_integer(spec.task.force_update, "$.task.force_update", "the force counter")
+    _check_integer(spec.update.parallelism, "$.update.parallelism", "the update parallelism", maximum=REPLICAS_MAX)
+    _check_duration(spec.update.delay_s, "$.update.delay_s", "the update delay")
     _check_size(spec)
 
 

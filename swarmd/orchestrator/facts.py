@@ -31,8 +31,8 @@ def ended_by_itself(task: Task) -> bool:
     return task.status.state in _ENDED_BY_ITSELF
 
 
-def ended_at(task: Task) -> float:
-    """When the task stopped, by the leader's clock if it stamped the report."""
+def reported_at(task: Task) -> float:
+    """When what was last observed of the task was reported, by the leader's clock if it stamped the report."""
     return task.status.applied_at or task.status.at
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from swarmd.model import Service, Task, TaskState
 from swarmd.model.specs import DEFAULT_TASK_HISTORY
-from swarmd.orchestrator.facts import ended_at, ended_by_itself, has_ended, is_wanted, never_runs
+from swarmd.orchestrator.facts import ended_by_itself, has_ended, is_wanted, never_runs, reported_at
 from swarmd.orchestrator.slots import Slot, slots_of
 from swarmd.state.batch import CHANGES_MAX
 from swarmd.state.command import Table
@@ -44,7 +44,7 @@ def excess(slot: Slot, service: Service, limit: int) -> list[Task]:
         if not is_wanted(task) and (has_ended(task) or never_runs(task)) and task is not spokesman
     ]
     template = service.spec.task
-    finished.sort(key=lambda task: (ended_by_itself(task) and task.spec == template, ended_at(task)))
+    finished.sort(key=lambda task: (ended_by_itself(task) and task.spec == template, reported_at(task)))
     return finished[:surplus]
 
 

@@ -70,7 +70,9 @@ class ReplicatedPass:
             if self._is_full:
                 break
             self._create(slots.get(number) or Slot(number), self._template)
-        turn = next_turn(kept, self._service)
+        turn = next_turn(kept, self._service, self._tx.now)
+        if turn.wake_at is not None:
+            self._wake(turn.wake_at)
         self._tend(kept, turn)
         return Reconciled(self._tx.now if self._is_full else self._wake_at, turn.paused_by)
 
@@ -84,10 +86,11 @@ class ReplicatedPass:
                 self._want(slot, task, TaskState.REMOVE)
 
     def _tend(self, slots: list[Slot], turn: Turn) -> None:
+        moved = frozenset(turn.slots)
         for slot in sorted(slots, key=lambda s: s.number):
             if self._is_full:
                 return
-            if slot.number == turn.slot:
+            if slot.number in moved:
                 self._move(slot)
             else:
                 self._tend_one(slot)

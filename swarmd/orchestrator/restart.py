@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from swarmd.model import RestartCondition, Task, TaskState
-from swarmd.orchestrator.facts import FindNode, ended_at, ended_by_itself, evicts, has_ended, may_be_running
+from swarmd.orchestrator.facts import FindNode, ended_by_itself, evicts, has_ended, may_be_running, reported_at
 
 STOP_WAIT_S_MAX: Final = 60.0
 """How long a replacement waits for its predecessor to stop, from its creation on (SwarmKit `defaultOldTaskTimeout`)."""
@@ -29,9 +29,9 @@ def may_restart(task: Task, earlier: Iterable[Task]) -> bool:
         return False
     if not policy.max_attempts or not ended_by_itself(task):
         return True
-    ends = [ended_at(other) for other in earlier if ended_by_itself(other) and other.spec == task.spec]
+    ends = [reported_at(other) for other in earlier if ended_by_itself(other) and other.spec == task.spec]
     if policy.window_s:
-        ends = [end for end in ends if end > ended_at(task) - policy.window_s]
+        ends = [end for end in ends if end > reported_at(task) - policy.window_s]
     return len(ends) < policy.max_attempts
 
 

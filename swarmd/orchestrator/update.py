@@ -1,10 +1,12 @@
-"""Rolling updates, first form: slot by slot, stop-first, one at a time, paused by the first new task that fails.
+"""Rolling updates, first form: so many slots at a time, stop-first, paused by the first new task that fails.
 
-Everything is read from the tasks: which slots are outdated, whether one is being moved, and whether the update failed.
+Everything is read from the tasks: which slots are outdated, which are being moved or ran too briefly to count as moved,
+and whether the update failed.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -12,7 +14,8 @@ from typing import Final
 import msgspec
 
 from swarmd.model import RestartCondition, Service, Task, TaskState
-from swarmd.orchestrator.facts import ended_at, ended_by_itself, has_ended
+from swarmd.orchestrator.facts import ended_by_itself, has_ended, reported_at
+from swarmd.orchestrator.restart import may_restart
 from swarmd.orchestrator.slots import Slot, slots_of
 
 MONITOR_S: Final = 5.0
@@ -27,10 +30,12 @@ class UpdateProgress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     paused_by: str = ""
 
 
-class Turn(msgspec.Struct, frozen=True, gc=False):
-    """Which slot is moved to the new template now, if any; or which task's end paused the update."""
+class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Which slots are moved to the new template now; when the next may be, if nothing changes until then; or which
+    task's end paused the update."""
 
-    slot: int = 0
+    slots: tuple[int, ...] = ()
+    wake_at: float | None = None
     paused_by: str = ""
 
 
@@ -64,8 +69,9 @@ def outdated_slots(slots: Iterable[Slot], service: Service) -> list[Slot]:
     return found
 
 
-def next_turn(slots: Sequence[Slot], service: Service) -> Turn:
-    """Whose turn it is. Nobody's while a moved slot has not come up, or once a new task failed.
+def next_turn(slots: Sequence[Slot], service: Service, now: float) -> Turn:
+    """Whose turn it is. Nobody's once a new task failed, and while as many slots as may be are being moved: a slot is
+    until its new task has run for the update delay.
 
     Slots that do not run go first: they have nothing to lose.
     """
@@ -74,25 +80,36 @@ def next_turn(slots: Sequence[Slot], service: Service) -> Turn:
         return Turn()
     if failed := _failure(slots, service):
         return Turn(paused_by=failed.id)
-    numbers = {slot.number for slot in outdated}
-    if any(_is_coming_up(slot) for slot in slots if slot.number not in numbers):
-        return Turn()
-    return Turn(slot=min(outdated, key=lambda s: (s.is_running, s.number)).number)
+    config, numbers = service.spec.update, {slot.number for slot in outdated}
+    settled = (_settled_at(slot, config.delay_s) for slot in slots if slot.number not in numbers)
+    moving = [at for at in settled if at > now]
+    room = config.parallelism - len(moving) if config.parallelism else len(outdated)
+    queue = sorted(outdated, key=lambda s: (s.is_running, s.number))
+    return Turn(
+        slots=tuple(slot.number for slot in queue[: max(room, 0)]),
+        wake_at=min((at for at in moving if at < math.inf), default=None) if room < len(queue) else None,
+    )
 
 
 def update_progress(service: Service, tasks: Iterable[Task]) -> UpdateProgress:
     """What a user is told of a service's update. `tasks` are all of the service's, in order of creation."""
     slots = [slot for slot in slots_of(tasks).values() if slot.is_occupied]
     outdated = len(outdated_slots(slots, service))
-    paused_by = next_turn(slots, service).paused_by if outdated else ""
-    return UpdateProgress(slots=len(slots), outdated=outdated, paused_by=paused_by)
+    failed = _failure(slots, service) if outdated else None
+    return UpdateProgress(slots=len(slots), outdated=outdated, paused_by=failed.id if failed else "")
 
 
-def _is_coming_up(slot: Slot) -> bool:
-    """Whether a task that replaced another has not started yet. A new slot holds up nobody: it may wait for the room
-    that the update is about to make."""
+def _settled_at(slot: Slot, delay_s: float) -> float:
+    """When a task that replaced another has run for the delay; never, as far as is known, before it comes up.
+
+    A new slot holds up nobody: it may wait for the room that the update is about to make.
+    """
     task = slot.representative
-    return task is not None and len(slot.tasks) > 1 and task.status.state < TaskState.RUNNING
+    if task is None or len(slot.tasks) < 2:
+        return 0.0
+    if has_ended(task) and not may_restart(task, slot.earlier_than(task)):
+        return 0.0
+    return reported_at(task) + delay_s if task.status.state is TaskState.RUNNING else math.inf
 
 
 def _failure(slots: Iterable[Slot], service: Service) -> Task | None:
@@ -100,10 +117,11 @@ def _failure(slots: Iterable[Slot], service: Service) -> Task | None:
 
     To complete is no failure where the policy says that it is enough to have run once.
     """
-    new = [task for slot in slots for task in slot.tasks if task.spec_version == service.spec_version]
-    for task in new:
-        if ended_by_itself(task) and not _is_done(task) and not _surely_ran_long(task, new):
-            return task
+    for slot in slots:
+        for task in slot.tasks:
+            is_new = task.spec_version == service.spec_version
+            if is_new and ended_by_itself(task) and not _is_done(task) and not _ran_long(task):
+                return task
     return None
 
 
@@ -111,7 +129,6 @@ def _is_done(task: Task) -> bool:
     return task.status.state is TaskState.COMPLETE and task.spec.restart.condition is not RestartCondition.ANY
 
 
-def _surely_ran_long(task: Task, new: Iterable[Task]) -> bool:
-    """The next slot was moved only once this task ran, so its creation says how long at least."""
-    latest = ended_at(task) - MONITOR_S
-    return any(task.meta.created_at < other.meta.created_at <= latest and other.slot != task.slot for other in new)
+def _ran_long(task: Task) -> bool:
+    status = task.status
+    return status.running_at > 0 and status.at - status.running_at > MONITOR_S

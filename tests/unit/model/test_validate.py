@@ -26,6 +26,7 @@ from swarmd.model import (
     RestartPolicy,
     ServiceSpec,
     TaskSpec,
+    UpdateConfig,
     validate_cluster_spec,
     validate_node_spec,
     validate_service_spec,
@@ -185,6 +186,19 @@ def test_what_is_not_evaluated_yet_is_refused_rather_than_ignored(placement: Pla
 @pytest.mark.parametrize("replicas", [-1, 1_000_001])
 def test_replicas_are_bounded(replicas: int) -> None:
     assert field_of(replace(service(), mode=Replicated(replicas=replicas))) == "$.mode.replicas"
+
+
+@pytest.mark.parametrize(
+    ("update", "field"),
+    [
+        (UpdateConfig(parallelism=-1), "parallelism"),
+        (UpdateConfig(parallelism=1_000_001), "parallelism"),
+        (UpdateConfig(delay_s=-0.1), "delay_s"),
+        (UpdateConfig(delay_s=math.inf), "delay_s"),
+    ],
+)
+def test_update_options_are_bounded(update: UpdateConfig, field: str) -> None:
+    assert field_of(replace(service(), update=update)) == f"$.update.{field}"
 
 
 def test_the_whole_spec_is_bounded() -> None:

@@ -27,6 +27,7 @@ from swarmd.model import (
     TaskSpec,
     TaskState,
     TaskStatus,
+    UpdateConfig,
 )
 from swarmd.orchestrator import reap, reconcile_service
 from swarmd.state.command import CommandId, Table, Verdict, encode_command
@@ -108,6 +109,7 @@ class World:
         replicas: int | None = None,
         image: str | None = None,
         change: Callable[[TaskSpec], TaskSpec] = lambda spec: spec,
+        update: UpdateConfig | None = None,
     ) -> None:
         service = self.state.service(id)
         assert service is not None
@@ -116,7 +118,7 @@ class World:
             spec = replace(spec, mode=Replicated(replicas=replicas))
         if image is not None:
             spec = replace(spec, task=replace(spec.task, container=ContainerSpec(image=image)))
-        spec = replace(spec, task=change(spec.task))
+        spec = replace(spec, task=change(spec.task), update=update or spec.update)
         version = self.state.index + 1
         self.update(lambda tx: tx.update(replace(service, spec=spec, spec_version=version)))
 
@@ -125,7 +127,10 @@ class World:
 
     def move(self, task: Task, state: TaskState) -> None:
         """The agent reports."""
-        status = TaskStatus(state=state, at=self.now)
+        known = self.state.task(task.id)
+        assert known is not None
+        running_at = known.status.running_at or (self.now if state is S.RUNNING else 0.0)
+        status = TaskStatus(state=state, at=self.now, running_at=running_at)
         self.update(lambda tx: tx.report(task.node_id, task.id, status))
 
     def add_task(self, task: Task) -> None:

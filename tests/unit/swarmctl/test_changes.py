@@ -10,7 +10,17 @@ import pytest
 from msgspec.structs import replace
 
 from swarmd.errors import AlreadyExists, Conflict, FailedPrecondition, Unavailable
-from swarmd.model import Availability, NodeState, Replicated, RestartCondition, Role, ServiceSpec, TaskState, TaskStatus
+from swarmd.model import (
+    Availability,
+    NodeState,
+    Replicated,
+    RestartCondition,
+    Role,
+    ServiceSpec,
+    TaskState,
+    TaskStatus,
+    UpdateConfig,
+)
 from swarmd.wire.control import CreateService, ManagerStatus, NodeView, Removed, ServiceView, UpdateNode, UpdateService
 from tests.unit.swarmctl.fake_daemon import FakeDaemon, id_of, node_view, service_view, task_for
 
@@ -66,7 +76,7 @@ EVERYTHING = """
     --name w --image /srv --instances 4 --command /bin/sh --command -c --args --flag --env A=1,2 -e B= --label k=v
     --dir /d --user u:g --hostname h --stop-signal int --stop-grace-period 1m --restart-condition failure
     --restart-delay 500ms --restart-max-attempts 3 --restart-window 1h --memory-limit 64m --memory-reservation 32m
-    --cpu-limit 1/2 --cpu-reservation 0.25 --no-wait
+    --cpu-limit 1/2 --cpu-reservation 0.25 --update-parallelism 2 --update-delay 10s --no-wait
 """
 
 
@@ -83,6 +93,7 @@ def test_create_with_everything(daemon: FakeDaemon) -> None:
     assert (container.stop_signal, container.stop_grace_period_s) == ("SIGINT", 60.0)
     assert task.restart.condition is RestartCondition.ON_FAILURE
     assert (task.restart.delay_s, task.restart.max_attempts, task.restart.window_s) == (0.5, 3, 3600.0)
+    assert spec.update == UpdateConfig(parallelism=2, delay_s=10.0)
     assert (task.resources.limits.memory_bytes, task.resources.limits.nano_cpus) == (64 << 20, 500_000_000)
     assert (task.resources.reservations.memory_bytes, task.resources.reservations.nano_cpus) == (32 << 20, 250_000_000)
 
@@ -111,6 +122,8 @@ def test_update_changes_what_is_given_and_nothing_else(daemon: FakeDaemon) -> No
         (("--label", "a=b"), "labels"),
         (("--force",), "task"),
         (("--restart-delay", "0"), "task"),
+        (("--update-delay", "1m"), "update"),
+        (("--update-parallelism", "0"), "update"),
     ],
 )
 def test_each_option_touches_its_own_part(daemon: FakeDaemon, arguments: tuple[str, ...], changed: str) -> None:
@@ -119,6 +132,11 @@ def test_each_option_touches_its_own_part(daemon: FakeDaemon, arguments: tuple[s
     (request,) = daemon.asked("service.update")
     touched = [name for name in before.__struct_fields__ if getattr(before, name) != getattr(request.spec, name)]
     assert touched == [changed]
+
+
+def test_a_delay_alone_keeps_one_at_a_time(daemon: FakeDaemon) -> None:
+    assert daemon.run("service", "update", "web", "--update-delay", "1m").code == 0
+    assert daemon.asked("service.update")[0].spec.update == UpdateConfig(parallelism=1, delay_s=60.0)
 
 
 def test_update_with_force_counts_up(daemon: FakeDaemon) -> None:

@@ -16,6 +16,7 @@ from swarmd.model import (
     Role,
     TaskState,
     TaskStatus,
+    UpdateConfig,
 )
 from swarmd.wire.control import ServiceView
 from tests.unit.swarmctl.fake_daemon import NOW, FakeDaemon, id_of, node_view, service_view, task_for
@@ -139,6 +140,22 @@ def test_service_inspect_shows_labels_and_resources(daemon: FakeDaemon) -> None:
         "    CPU                 : 0.5",
         "    Memory              : 512 MiB",
     ]
+
+
+@pytest.mark.parametrize(
+    ("update", "lines"),
+    [
+        (UpdateConfig(), []),
+        (UpdateConfig(parallelism=2, delay_s=10), ["Update", "  Parallelism        : 2", "  Delay              : 10s"]),
+        (UpdateConfig(parallelism=0), ["Update", "  Parallelism        : all at once"]),
+    ],
+)
+def test_service_inspect_shows_how_it_is_updated(daemon: FakeDaemon, update: UpdateConfig, lines: list[str]) -> None:
+    view = daemon.services[0]
+    daemon.services[0] = replace(view, service=replace(view.service, spec=replace(view.service.spec, update=update)))
+    shown = daemon.run("service", "inspect", "web").out.splitlines()
+    assert shown[3 : 3 + len(lines)] == lines
+    assert ("Update" in shown) == bool(lines)
 
 
 def test_node_inspect(daemon: FakeDaemon) -> None:
