@@ -20,6 +20,7 @@ from swarmctl.client import Client
 from swarmctl.environment import Environment
 from swarmd.model import ContainerSpec, Replicated, ServiceSpec, TaskSpec
 from swarmd.wire import control, methods
+from tests.bench import containers
 from tests.e2e.machines import Failed, Machine, Swarm, wait_until
 
 ROUNDS: Final = 5
@@ -190,6 +191,12 @@ def moved(root: Path) -> None:
         swarm.stop()
 
 
+def docker(root: Path) -> None:
+    """A service of 50 containers against `docker run -d` of the same 50, or why there is none."""
+    for line in containers.compare(root):
+        print(json.dumps(line), flush=True)
+
+
 def script(name: str) -> Callable[[Path], None]:
     """A benchmark that is a script of its own."""
 
@@ -205,6 +212,7 @@ BENCHES: Final[dict[str, Callable[[Path], None]]] = {
     "failover": failover,
     "service": service,
     "moved": moved,
+    "docker": docker,
     "store": script("store"),
     "scheduler": script("scheduler"),
 }
