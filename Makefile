@@ -13,6 +13,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# EXECUTOR=docker, as root: containers on a Docker engine of the demo's own, instead of processes. KEEP=1: leave it up.
 demo: venv
 	@$(BIN)/python -m tests.e2e.demo
 

@@ -1,22 +1,24 @@
 """`make demo`: a swarm of three managers on this machine, a dead leader, nothing lost.
 
-Each step is checked against the processes themselves and against nodes with live sessions; the first that does not hold
-ends the demo with status 1. `KEEP=1` leaves the swarm up.
+Each step is checked against the processes or containers themselves and against nodes with live sessions; the first that
+does not hold ends the demo with status 1. `EXECUTOR=docker` (as root) runs the tasks as containers, on a Docker engine
+that the demo starts for itself, instead of as processes. `KEEP=1` leaves the swarm up.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 import shutil
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Final
 
-from tests.e2e.machines import Failed, Machine, Swarm, TaskProcess, wait_for, wait_until
+from tests.e2e.demo_worlds import WORLDS, CannotRun, Run, World
+from tests.e2e.machines import Failed, Machine, wait_for, wait_until
+from tests.engine.engine import EngineFailed
 
 SERVICE: Final = "web"
 GRACE_S: Final = 15.0
@@ -26,8 +28,9 @@ GRACE_S: Final = 15.0
 class Demo:
     """The steps, in order."""
 
-    def __init__(self, root: Path) -> None:
-        self.swarm = Swarm(root)
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.swarm = world.swarm
         self.began = time.monotonic()
         self.steps = 0
 
@@ -38,31 +41,31 @@ class Demo:
 
     # -- what is looked at ----------------------------------------------------------------------------------------
 
-    def running(self) -> list[TaskProcess]:
-        """The service's processes on this machine."""
-        return self.swarm.processes(SERVICE)
+    def running(self) -> list[Run]:
+        """The service's tasks on this machine."""
+        return self.world.running(SERVICE)
 
     def live_nodes(self) -> set[str]:
         """Ids of nodes whose agent has a session with the leader now."""
         nodes = self.swarm.leader().json("node", "ls")
         return {n["id"] for n in nodes if n["status"].get("state") == "READY" and n["status"].get("confirmed")}
 
-    def converged(self, count: int) -> list[TaskProcess] | None:
-        """The processes, if there are exactly `count`, each on a node with a live session and known to the swarm."""
-        processes = self.running()
-        if len(processes) != count or not {p.node_id for p in processes} <= self.live_nodes():
+    def converged(self, count: int) -> list[Run] | None:
+        """What runs, if it is exactly `count`, each on a node with a live session and known to the swarm."""
+        runs = self.running()
+        if len(runs) != count or not {run.node_id for run in runs} <= self.live_nodes():
             return None
         tasks = self.swarm.leader().json("task", "ls")
         said = {t["id"] for t in tasks if t["status"].get("state") == "RUNNING" and t["desired_state"] == "RUNNING"}
-        return processes if said == {p.task_id for p in processes} else None
+        return runs if said == {run.task_id for run in runs} else None
 
     def name_of(self, node_id: str) -> str:
         """The machine that is this node."""
         return next((m.name for m in self.swarm.machines if m.node_id == node_id), node_id)
 
-    def spread(self, processes: list[TaskProcess]) -> str:
+    def spread(self, runs: list[Run]) -> str:
         """How many run where."""
-        names = sorted(self.name_of(p.node_id) for p in processes)
+        names = sorted(self.name_of(run.node_id) for run in runs)
         return ", ".join(f"{names.count(name)} on {name}" for name in dict.fromkeys(names))
 
     # -- the steps ------------------------------------------------------------------------------------------------
@@ -70,137 +73,129 @@ class Demo:
     def run(self) -> None:
         """All of them."""
         self.start_managers()
-        processes = self.create_service()
-        self.answer_http(processes)
-        dead, survivors = self.lose_the_leader(processes)
+        runs = self.create_service()
+        self.answer_http(runs)
+        dead, survivors = self.lose_the_leader(runs)
         self.replace_tasks(dead, survivors)
         self.scale(6)
         self.remove_service()
 
     def start_managers(self) -> None:
         """Three managers, each its own process."""
-        self.swarm.bootstrap(3)
+        self.swarm.bootstrap(3, flags=self.world.flags)
         wait_until(lambda: len(self.live_nodes()) == 3, 20, "three nodes do not have sessions")
         pids = ", ".join(f"{m.name} (pid {m.process.pid if m.process else 0})" for m in self.swarm.machines)
         self.tell(f"three managers run, vote and have live sessions: {pids}; {self.swarm.leader().name} leads")
 
-    def create_service(self) -> list[TaskProcess]:
-        """Four replicas of a real program: Python's own web server, each on a free port."""
-        program = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
-        arguments = ["service", "create", "--name", SERVICE, "--image", "python", "--replicas", "4"]
-        arguments += [f"--command={part}" for part in program]
-        arguments += ["--dir", str(Path(__file__).resolve().parent), "--no-wait"]
-        self.swarm.machines[1].ctl(*arguments)
-        processes = wait_for(lambda: self.converged(4), 30, "four replicas do not run")
-        if len({p.node_id for p in processes}) < 2:
-            raise Failed(f"all replicas run on one node: {self.spread(processes)}")
-        self.tell(f"service {SERVICE}: 4 replicas run as real processes, {self.spread(processes)}")
-        return processes
+    def create_service(self) -> list[Run]:
+        """Four replicas of a real program, a web server."""
+        self.swarm.machines[1].ctl(
+            "service", "create", "--name", SERVICE, "--replicas", "4", "--no-wait", *self.world.service()
+        )
+        runs = wait_for(lambda: self.converged(4), 30, "four replicas do not run")
+        if len({run.node_id for run in runs}) < 2:
+            raise Failed(f"all replicas run on one node: {self.spread(runs)}")
+        self.tell(f"service {SERVICE}: 4 replicas run as real {self.world.many}, {self.spread(runs)}")
+        return runs
 
-    def answer_http(self, processes: list[TaskProcess]) -> None:
+    def answer_http(self, runs: list[Run]) -> None:
         """They do what they are for."""
-        for process in processes:
-            port = wait_for(lambda p=process: _listening_port(p.pid), 20, f"process {process.pid} does not listen")  # type: ignore[misc]
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/demo.py", timeout=10) as reply:
-                if b"a dead leader" not in reply.read():
-                    raise Failed(f"process {process.pid} serves something else")
-        self.tell(f"each of the {len(processes)} answers HTTP with the page it should serve")
+        for run in runs:
+            self.world.check_answer(run)
+        self.tell(f"each of the {len(runs)} answers HTTP with the page it should serve")
 
-    def lose_the_leader(self, processes: list[TaskProcess]) -> tuple[Machine, list[TaskProcess]]:
-        """kill -9 of the leader's machine: daemon, supervisors and tasks."""
+    def lose_the_leader(self, runs: list[Run]) -> tuple[Machine, list[Run]]:
+        """kill -9 of the leader's machine: its daemon and its tasks."""
         leader = self.swarm.leader()
         node_id = leader.node_id
-        lost = [p for p in processes if p.node_id == node_id]
-        leader.kill()
+        lost = [run for run in runs if run.node_id == node_id]
+        self.world.kill(leader)
         began = time.monotonic()
         self.tell(f"kill -9 of {leader.name}'s machine: the daemon that led, and its {len(lost)} tasks")
         new = self.swarm.leader(timeout=10)
         self.tell(f"{new.name} leads, {time.monotonic() - began:.1f} s after the kill")
-        return leader, [p for p in processes if p.node_id != node_id]
+        return leader, [run for run in runs if run.node_id != node_id]
 
-    def replace_tasks(self, dead: Machine, survivors: list[TaskProcess]) -> None:
+    def replace_tasks(self, dead: Machine, survivors: list[Run]) -> None:
         """After the dead node's grace its tasks run elsewhere; the others were never touched."""
         began = time.monotonic()
-        processes = wait_for(lambda: self.converged(4), 45, f"the tasks of {dead.name} were not replaced")
-        kept = {p.key for p in processes}
-        if not {p.key for p in survivors} <= kept:
+        runs = wait_for(lambda: self.converged(4), 45, f"the tasks of {dead.name} were not replaced")
+        if not set(survivors) <= set(runs):
             raise Failed("a task that was not on the dead node was touched")
         self.tell(
             f"after the grace ({GRACE_S:.0f} s; it took {time.monotonic() - began:.1f} s) the lost run elsewhere: "
-            f"{self.spread(processes)}; the other {len(survivors)} are the very same processes"
+            f"{self.spread(runs)}; the other {len(survivors)} are the very same {self.world.many}"
         )
 
     def scale(self, count: int) -> None:
         """More of them."""
-        before = {p.key for p in self.running()}
+        before = set(self.running())
         self.swarm.leader().ctl("service", "update", SERVICE, "--replicas", str(count), "--no-wait")
-        processes = wait_for(lambda: self.converged(count), 30, f"{count} replicas do not run")
-        if not before <= {p.key for p in processes}:
+        runs = wait_for(lambda: self.converged(count), 30, f"{count} replicas do not run")
+        if not before <= set(runs):
             raise Failed("scaling up touched a running task")
-        self.tell(f"scaled to {count}: {self.spread(processes)}")
+        self.tell(f"scaled to {count}: {self.spread(runs)}")
 
     def remove_service(self) -> None:
         """None of them. The records of tasks on the dead node stay until it is back or removed: nobody else can say
         that they stopped."""
         self.swarm.leader().ctl("service", "rm", SERVICE)
-        wait_until(lambda: not self.running(), 30, "tasks of the removed service still run")
+        live = self.live_nodes()
+        wait_until(lambda: not self.world.left(SERVICE, live), 30, "tasks of the removed service still run")
         wait_until(lambda: not self.tasks_on_live_nodes(), 30, "tasks of the removed service are left on live nodes")
-        self.tell(f"service {SERVICE} removed: no process is left, and no task on a live node")
+        self.tell(f"service {SERVICE} removed: {self.world.nothing_left(SERVICE)}, and no task on a live node")
 
     def tasks_on_live_nodes(self) -> list[str]:
         """What the swarm still knows there, finished tasks included."""
         live = self.live_nodes()
         return [t["id"] for t in self.swarm.leader().json("task", "ls", "-a") if t.get("node_id") in live]
 
+    def stop(self) -> None:
+        """Everything, and nothing is left."""
+        left = self.running()
+        self.world.stop()
+        if left or self.world.remains():
+            raise Failed(f"processes were left behind: {left or self.world.remains()}")
+        self.tell(self.world.ended)
+
     def tell_how_to_go_on(self) -> None:
         """How to talk to the swarm that is left up, and how to end it."""
-        pids = " ".join(str(m.process.pid) for m in self.swarm.machines if m.process is not None and m.is_up)
-        print(f"\nKEEP=1: the swarm stays up. Talk to it with:\n\nexport SWARM_SOCKET={self.swarm.any_up().socket}\n")
-        print(f"Remove your services before you stop it with: kill {pids} && rm -r {self.swarm.root}\n")
-
-
-def _listening_port(pid: int) -> int | None:
-    """The TCP port that a process (or a child of it) listens on, from /proc."""
-    inodes = set()
-    try:
-        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            match = re.match(r"socket:\[(\d+)\]", os.readlink(descriptor))
-            if match:
-                inodes.add(match[1])
-    except OSError:
-        return None
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and fields[9] in inodes:
-            return int(fields[1].rsplit(":", 1)[1], 16)
-    return None
+        exports = "\n".join(f"export {name}={value}" for name, value in self.world.environment().items())
+        print(f"\nKEEP=1: the swarm stays up. Talk to it with:\n\n{exports}\n")
+        print(f"Remove your services before you stop it with: {self.world.stop_command()}\n")
 
 
 def main() -> int:
     """Run the demo; 0 only if every step held and nothing was left behind."""
-    keep = os.environ.get("KEEP") == "1"
     executor = os.environ.get("EXECUTOR", "process")
-    if executor != "process":
-        print(f"Error: the demo cannot use the {executor} executor yet; run it without EXECUTOR", file=sys.stderr)
+    if executor not in WORLDS:
+        print(f"Error: unknown executor {executor!r}. Hint: EXECUTOR is one of {', '.join(WORLDS)}", file=sys.stderr)
         return 1
     root = Path(tempfile.mkdtemp(prefix="swarm-demo-"))
-    demo = Demo(root)
+    return show(Demo(WORLDS[executor](root)), root, keep=os.environ.get("KEEP") == "1")
+
+
+def show(demo: Demo, root: Path, *, keep: bool) -> int:
+    """The demo, from an empty directory on."""
     try:
+        demo.world.start()
         demo.run()
         if keep:
             demo.tell_how_to_go_on()
             return 0
-        demo.swarm.stop()
-        if demo.swarm.strays() or demo.running():
-            raise Failed(f"processes were left behind: {demo.swarm.strays()}")
-        demo.tell("all daemons stopped; no process is left")
+        demo.stop()
         shutil.rmtree(root)
-    except Failed as failure:
+    except CannotRun as error:
+        print(f"Error: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # there are logs
+            root.rmdir()
+        return 1
+    except (Failed, EngineFailed) as failure:
         print(f"FAILED: {failure}\nThe logs are in {root}", file=sys.stderr)
         return 1
     finally:
         if not keep:
-            demo.swarm.stop()
+            demo.world.stop()
     print(f"The demo held, in {time.monotonic() - demo.began:.0f} s.")
     return 0
 
