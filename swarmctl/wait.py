@@ -51,7 +51,8 @@ class Waiter:
         self._wanted = options.wait if options.wait is not None else call.environment.err.isatty()
 
     def until(self, client: Client, what: str, probe: Callable[[Client], Progress]) -> None:
-        """Ask again and again until `probe` says done. A manager that is away meanwhile is no failure.
+        """Ask again and again until `probe` says done: often while something changes, up to `POLL_S_MAX` apart while
+        nothing does. A manager that is away meanwhile is no failure.
 
         Raises `DeadlineExceeded` (exit 7) saying what was missing, `Rejected` (exit 10).
         """
@@ -65,9 +66,10 @@ class Waiter:
             progress = _probed(client, probe)
             if progress.stuck:
                 raise Rejected(f"{what} will not converge: {progress.stuck}")
-            if progress.text != told and not self._call.quiet:
-                told = progress.text
-                self._call.note(f"{what}: {told}")
+            if progress.text != told:
+                pause, told = POLL_S_MIN, progress.text
+                if not self._call.quiet:
+                    self._call.note(f"{what}: {told}")
             if progress.done:
                 return
             if environment.monotonic() + pause > give_up_at:

@@ -1,4 +1,4 @@
-"""The README's commands, typed as they stand, and what it says one sees."""
+"""The README's commands for a machine without Docker, typed as they stand, and what it says one sees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 
 from tests.e2e.machines import task_processes
-from tests.e2e.readme import README, REPOSITORY, Step, shape, steps
+from tests.e2e.readme import README, REPOSITORY, Walk, section, steps
 
 pytestmark = pytest.mark.slow
 
@@ -25,32 +25,18 @@ PLACE: Final = Path("/tmp/swarm-readme")
 """Where the README keeps everything."""
 PORTS: Final = (4242, 4243, 4244)
 TOTAL_S_MAX: Final = 150.0
-MARK: Final = "@@@ step"
-
-STEPS: Final = steps(README.read_text())
-
-
-class Walk:
-    """What a shell answered to the README's commands."""
-
-    def __init__(self, status: int, outputs: list[str]) -> None:
-        self.status = status
-        self.outputs = outputs
-
-    def output(self, step: int) -> str:
-        """What a step printed; empty if the walk ended before it."""
-        return self.outputs[step] if step < len(self.outputs) else ""
+STEPS: Final = steps(section(README.read_text(), "Without Docker"))
 
 
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
-    """The whole README in one shell. Whatever it leaves behind is killed, and is a failure."""
+    """The whole section in one shell. Whatever it leaves behind is killed, and is a failure."""
     _require_free_places()
     transcript = tmp_path_factory.mktemp("readme") / "transcript"
-    script = "\n".join(f"echo '{MARK} {number}'\n{step.commands}" for number, step in enumerate(STEPS))
+    walk = Walk(STEPS)
     with transcript.open("wb") as out:
         shell = subprocess.Popen(
-            ["bash", "-eu", "-c", script],
+            ["bash", "-eu", "-c", walk.script],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -61,9 +47,8 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     try:
         with contextlib.suppress(subprocess.TimeoutExpired):
             shell.wait(TOTAL_S_MAX)
-        text = transcript.read_text(errors="replace")
-        status = shell.poll()
-        yield Walk(-1 if status is None else status, re.split(rf"^{MARK} \d+\n", text, flags=re.MULTILINE)[1:])
+        walk.read(shell.poll(), transcript.read_text(errors="replace"))
+        yield walk
     finally:
         left = _clean(shell.pid, transcript.read_text(errors="replace"))
         shell.wait()
@@ -108,20 +93,10 @@ def _members(session: int) -> list[int]:
 
 
 def test_every_command_succeeds_and_the_end_leaves_nothing(walk: Walk) -> None:
-    assert walk.status == 0, f"status {walk.status}; the last step that began printed:\n{walk.outputs[-1]}"
-    assert len(walk.outputs) == len(STEPS)
+    assert walk.unsuccessful() == ""
     assert not PLACE.exists()
 
 
 @pytest.mark.parametrize("number", range(len(STEPS)))
 def test_what_is_shown_is_what_one_sees(walk: Walk, number: int) -> None:
-    step: Step = STEPS[number]
-    output = walk.output(number)
-    seen = {shape(line) for line in output.splitlines()}
-    missing = [line for line in step.shown if line != "..." and shape(line) not in seen]
-    assert missing == [], f"shown in the README, not printed by\n{step.commands}\nwhich printed\n{output}"
-
-
-def test_no_command_printed_an_error(walk: Walk) -> None:
-    lines = [line for output in walk.outputs for line in output.splitlines()]
-    assert [line for line in lines if line.startswith(("Error:", "Traceback"))] == []
+    assert walk.unseen(number) == ""

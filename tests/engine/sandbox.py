@@ -107,6 +107,10 @@ class Sandbox:
         """As `subprocess.run`, in there."""
         return subprocess.run([*self.prefix, *command], **options)
 
+    def pids(self, program: str) -> list[int]:
+        """Processes in there whose program has this name."""
+        return [pid for pid in self._members() if _program(pid) == program]
+
     def close(self) -> None:
         """Kill everything in there, and remove it."""
         for process in self._processes:
@@ -146,3 +150,10 @@ class Sandbox:
             return str(Path(f"/proc/{pid}/ns/net").readlink())
         except OSError:
             return ""
+
+
+def _program(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""

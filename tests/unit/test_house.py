@@ -14,7 +14,7 @@ from swarmctl.app import PLANNED, root
 from swarmd.__main__ import app as swarmd_app
 from swarmd.errors import SwarmError
 from swarmd.wire.methods import METHODS
-from tests.e2e import test_readme
+from tests.e2e import test_readme, test_readme_containers
 from tests.e2e.readme import README, REPOSITORY, commands, steps
 
 LINES_MAX: Final = 500
@@ -131,9 +131,10 @@ def test_exactly_three_methods_are_open_to_strangers() -> None:
 
 # -- documents --------------------------------------------------------------------------------------------------------
 def test_the_commands_of_the_readme_are_the_ones_that_a_test_runs() -> None:
-    """`tests/e2e/test_readme.py` takes its steps from the README, all of them, and changes nothing."""
-    assert steps(README.read_text()) == test_readme.STEPS
-    assert len(test_readme.STEPS) == README.read_text().count("\n```sh\n") > 5
+    """The two walks take their steps from the README, all of them, and change nothing."""
+    walked = test_readme_containers.STEPS + test_readme.STEPS
+    assert steps(README.read_text()) == walked
+    assert len(walked) == README.read_text().count("\n```sh\n") > 10
 
 
 def mentioned(program: str) -> list[Any]:

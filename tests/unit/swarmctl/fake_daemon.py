@@ -80,6 +80,8 @@ class FakeDaemon:
         self.errors: dict[str, list[SwarmError]] = {}
         self.connections = 0
         self.clock = 0.0
+        self.pauses: list[float] = []
+        """How long each sleep was."""
         self.is_terminal = False
         self.typed = ""
         """The line that somebody at the terminal types."""
@@ -108,6 +110,7 @@ class FakeDaemon:
 
     def _sleep(self, seconds: float) -> None:
         self.clock += seconds
+        self.pauses.append(seconds)
 
     def _connect(self, path: Path) -> FakeDaemon:
         self.connections += 1

@@ -293,6 +293,18 @@ def test_create_waits_until_all_run(daemon: FakeDaemon) -> None:
     ]
 
 
+@pytest.mark.parametrize("quiet", [(), ("-q",)])
+def test_wait_looks_often_while_something_changes(daemon: FakeDaemon, quiet: tuple[str, ...]) -> None:
+    def nothing() -> None: ...
+
+    still = [nothing] * 12
+    states = (TaskState.RUNNING, TaskState.PREPARING)
+    play(daemon, *still, set_tasks(daemon, *states), nothing, set_tasks(daemon, TaskState.RUNNING, TaskState.RUNNING))
+    assert daemon.run(*CREATE, *quiet).code == 0
+    assert max(daemon.pauses[:13]) == daemon.pauses[12] == 1.0
+    assert daemon.pauses[13] == daemon.pauses[0] == 0.1
+
+
 def test_wait_that_is_not_over_in_time_says_what_is_missing(daemon: FakeDaemon) -> None:
     play(daemon, set_tasks(daemon, TaskState.PENDING, err="no suitable node"))
     result = daemon.run(*CREATE, "--timeout", "30s", "-q")
