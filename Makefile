@@ -22,7 +22,7 @@ bench: venv
 
 nightly: venv
 	$(BIN)/python tests/simulation/run.py --seeds 0-20000
-	for i in 1 2 3 4 5; do $(BIN)/python -m pytest tests/e2e || exit 1; done
+	for i in 1 2 3 4 5; do SWARM_CHAOS_S=180 SWARM_CHAOS_SEED=$$i $(BIN)/python -m pytest tests/e2e || exit 1; done
 
 test: venv
 	$(BIN)/python -m pytest

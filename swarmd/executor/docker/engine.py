@@ -57,7 +57,8 @@ class Stream(Protocol):
 
 class Engine(Protocol):
     """What the executor asks of an engine. `TemporaryTaskError` if it does not answer or fails, `TaskError` for what
-    it refuses. A call that changes something is carried to its end when cancelled; one that reads is abandoned."""
+    it refuses. A call that changes something is carried to its end when cancelled; one that reads, or begins a stream,
+    is abandoned."""
 
     async def info(self) -> Mapping[str, Any]:
         """What it says of itself and its machine."""
@@ -193,7 +194,7 @@ class SdkEngine:
     async def open_pull(self, reference: str) -> Stream:
         """See `Engine`."""
 
-        def pull(client: docker.APIClient) -> Stream:
+        def pull(client: docker.APIClient) -> requests.Response:
             repository, tag = parse_repository_tag(reference)
             registry, _ = auth.resolve_repository_name(repository)
             header = auth.get_config_header(client, registry)
@@ -206,14 +207,14 @@ class SdkEngine:
             )
             if not response.ok:
                 raise pull_error(reference, _message(response))
-            return SdkStream(response)
+            return response
 
-        return await self._run(pull, limiter=self._pulls)
+        return await self._open(pull, limiter=self._pulls)
 
     async def open_events(self, filters: Mapping[str, list[str]], since: float) -> Stream:
         """See `Engine`."""
 
-        def events(client: docker.APIClient) -> Stream:
+        def events(client: docker.APIClient) -> requests.Response:
             response = client.get(
                 _url(client, "/events"),
                 params={"since": f"{since:.9f}", "filters": json.dumps(filters)},
@@ -222,9 +223,32 @@ class SdkEngine:
             )
             if not response.ok:
                 raise engine_error(response.status_code, _message(response))
+            return response
+
+        return await self._open(events, limiter=self._watch)
+
+    async def _open(
+        self, request: Callable[[docker.APIClient], requests.Response], *, limiter: trio.CapacityLimiter
+    ) -> Stream:
+        """What `request` begins. The engine's first word may be long in coming, so `Cancelled` abandons the thread,
+        which closes what it still gets."""
+        opened: list[requests.Response] = []
+        is_abandoned = False
+
+        def begin(client: docker.APIClient) -> Stream:
+            response = request(client)
+            opened.append(response)
+            if is_abandoned:
+                response.close()
             return SdkStream(response)
 
-        return await self._run(events, limiter=self._watch)
+        try:
+            return await self._run(begin, reads=True, limiter=limiter)
+        except trio.Cancelled:
+            is_abandoned = True  # either the thread sees this, or we see its response
+            for response in opened:
+                response.close()
+            raise
 
     async def _run(
         self, work: Callable[[docker.APIClient], T], *, reads: bool = False, limiter: trio.CapacityLimiter | None = None
@@ -279,7 +303,8 @@ class SdkStream:
             raise OSError(_reason(error)) from error
 
     def abort(self) -> None:
-        with suppress(OSError, ValueError):  # it has ended by itself
+        # It has ended by itself, which urllib3 tells as a RuntimeError if its connection is back in the pool.
+        with suppress(OSError, ValueError, RuntimeError):
             self._response.raw.shutdown()
 
 

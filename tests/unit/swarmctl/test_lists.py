@@ -56,6 +56,19 @@ def test_node_ls(daemon: FakeDaemon) -> None:
     )
 
 
+def test_a_node_without_its_engine_is_not_shown_as_ready(daemon: FakeDaemon) -> None:
+    view = daemon.nodes[1]
+    description = replace(view.node.description, engine_error="the engine does not answer")
+    away = replace(view.node, description=description)
+    daemon.nodes[1] = replace(view, node=away)
+    assert "  blue    ACCEPTED    NO ENGINE  ACTIVE\n" in daemon.run("node", "ls").out
+    shown = daemon.run("node", "inspect", "blue").out
+    assert any(line.split(":", 1)[1:] == [" the engine does not answer"] for line in shown.splitlines())
+    down = replace(away, status=replace(away.status, state=NodeState.DOWN))
+    daemon.nodes[1] = replace(view, node=down)
+    assert "  blue    ACCEPTED    DOWN    ACTIVE\n" in daemon.run("node", "ls").out
+
+
 def test_service_ls(daemon: FakeDaemon) -> None:
     assert daemon.run("service", "ls").out == (
         "ID                         Name  Image  Replicas\n"
