@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import shutil
+import signal
 import tempfile
 import time
 from collections import Counter
@@ -80,20 +82,26 @@ class World:
         self.down.clear()
 
     def kill_engine(self) -> None:
-        number = self.rng.randrange(len(self.engines))
-        self.engines[number].kill()
-        self.tell(f"killed engine {number}")
+        """Perhaps one of its containers too, while it is away."""
+        engine = self.rng.choice(self.engines)
+        pids = [c["State"]["Pid"] for c in _inspect(engine) if c["State"]["Running"]]
+        engine.kill()
+        self.tell(f"killed engine {engine.directory.name}")
+        if pids and self.rng.random() < 0.5:
+            self.kill_process(self.rng.choice(pids))
         time.sleep(self.rng.uniform(0, PAUSE_S))
-        self.engines[number].start()
-        self.tell(f"started engine {number}")
+        engine.start()
+        self.tell(f"started engine {engine.directory.name}")
 
     def kill_container(self) -> None:
-        engine = self.rng.choice(self.engines)
-        ids = engine.docker("ps", "-q", check=False).split()
-        if ids:
-            chosen = self.rng.choice(ids)
-            engine.docker("kill", "--signal", "KILL", chosen, check=False)
-            self.tell(f"killed container {chosen}")
+        running = [c for engine in self.engines for c in _inspect(engine) if c["State"]["Running"]]
+        if running:
+            self.kill_process(self.rng.choice(running)["State"]["Pid"])
+
+    def kill_process(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        self.tell(f"killed the container whose process was {pid}")
 
     def update(self) -> None:
         """More or fewer, or another template."""
@@ -103,18 +111,23 @@ class World:
         done = self.swarm.any_up().ctl("service", "update", SERVICE, *change, "--no-wait", check=False)
         self.tell(f"service update {' '.join(change)}: {done.returncode} {done.stderr.strip()}")
 
+    def kill_engine_at_work(self) -> None:
+        """While it makes and removes what an update asks for."""
+        self.update()
+        time.sleep(self.rng.uniform(0, 1))
+        self.kill_engine()
+
     def faults(self) -> list[Callable[[], None]]:
-        return [self.kill_daemon, self.start_daemon, self.kill_engine, self.kill_container, self.update, self.update]
+        return [
+            *(self.kill_daemon, self.start_daemon, self.kill_container, self.update, self.update),
+            *(self.kill_engine, self.kill_engine_at_work),
+        ]
 
     # -- what is there ------------------------------------------------------------------------------------------------
 
     def containers(self) -> list[dict[str, Any]]:
         """All containers of both engines, also those that have ended."""
-        found: list[dict[str, Any]] = []
-        for engine in self.engines:
-            ids = engine.docker("ps", "-aq", "--no-trunc").split()
-            found += json.loads(engine.docker("inspect", *ids)) if ids else []
-        return found
+        return [container for engine in self.engines for container in _inspect(engine)]
 
     def problem(self) -> str:
         """What is not as it should be; empty if all is well."""
@@ -140,6 +153,12 @@ class World:
         env = tuple(service["spec"]["task"]["container"].get("env", ()))
         old = [c["Name"] for c in containers if c["State"]["Running"] and not set(env) <= set(c["Config"]["Env"])]
         return f"of an older template: {old}" if old else ""
+
+
+def _inspect(engine: Engine) -> list[dict[str, Any]]:
+    """All containers of an engine that runs. One that goes meanwhile is left out."""
+    ids = engine.docker("ps", "-aq", "--no-trunc").split()
+    return list(json.loads(engine.docker("inspect", *ids, check=False) or "[]")) if ids else []
 
 
 def _task_id(container: dict[str, Any]) -> str:
