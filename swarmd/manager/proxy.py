@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 import trio
@@ -18,6 +19,8 @@ from swarmd.wire.authorise import forwarded_header
 from swarmd.wire.methods import Method
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 NO_LEADER_S_MAX: Final = 10.0
 """How long a call waits for a leader (foundations: No leader)."""
@@ -155,33 +158,25 @@ class LeaderProxy:
             raise Unavailable(
                 self._driver.quorum_arithmetic(), hint="more than half of the managers must be online; see `node ls`"
             )
-        connection = await self._reach(leader)
-        return await self._pass_on(connection, method, call, request)
+        connection = await self._while_it_leads(leader, lambda: self._link.to(leader), then=_another_leads(Unavailable))
+        return await self._pass_on(leader, connection, method, call, request)
 
-    async def _reach(self, leader: Member) -> Connection:
-        """A connection to `leader`, given up as soon as another leads: this one may be a machine without power."""
-        found: Connection | SwarmError = Unavailable("another manager leads now", hint="try again")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._give_up_unless_leading, leader, nursery.cancel_scope)
-            try:
-                found = await self._link.to(leader)
-            except SwarmError as error:
-                found = error
-            nursery.cancel_scope.cancel()
-        if isinstance(found, SwarmError):
-            raise found
-        return found
-
-    async def _give_up_unless_leading(self, leader: Member, scope: trio.CancelScope) -> None:
-        while self._driver.leader == leader.member_id:
-            await self._driver.changed.wait()
-        scope.cancel()
-
-    async def _pass_on(self, connection: Connection, method: Method[Any, Any], call: Call, request: Any) -> Any:
+    async def _pass_on(
+        self, leader: Member, connection: Connection, method: Method[Any, Any], call: Call, request: Any
+    ) -> Any:
         headers = msgspec.structs.replace(call.headers, forwarded=forwarded_header(call.caller))
+
+        def ask() -> Awaitable[Any]:
+            return connection.call(method, request, timeout_s=_time_left(call), headers=headers)
+
         try:
-            return await connection.call(method, request, timeout_s=_time_left(call), headers=headers)
-        except OutcomeUnknown:
+            if method.mutates and not call.headers.key:
+                # Nobody else may be asked, so whatever this one still says is worth waiting for.
+                return await ask()
+            return await self._while_it_leads(
+                leader, ask, then=_another_leads(_Lost if method.mutates else Unavailable)
+            )
+        except (OutcomeUnknown, _Lost):
             raise
         except Unavailable as error:
             # The leader's own "unavailable" is definite. A connection that was lost under the call says nothing.
@@ -194,6 +189,30 @@ class LeaderProxy:
             if method.mutates:
                 raise _unknown(f"the leader did not answer in time ({error})") from error
             raise
+
+    async def _while_it_leads(self, leader: Member, work: Callable[[], Awaitable[T]], *, then: Unavailable) -> T:
+        """What `work` returns. Given up with `then` as soon as `leader` does not lead: it may be a machine without
+        power, or frozen, and would keep its caller waiting for as long as a connection may be silent."""
+        outcome: T | SwarmError = then
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cancel_once_deposed, leader, nursery.cancel_scope)
+            try:
+                outcome = await work()
+            except SwarmError as error:
+                outcome = error
+            nursery.cancel_scope.cancel()
+        if isinstance(outcome, SwarmError):
+            raise outcome
+        return outcome
+
+    async def _cancel_once_deposed(self, leader: Member, scope: trio.CancelScope) -> None:
+        while self._driver.leader == leader.member_id:
+            await self._driver.changed.wait()
+        scope.cancel()
+
+
+def _another_leads(kind: type[Unavailable]) -> Unavailable:
+    return kind("another manager leads now", hint="try again")
 
 
 def _unknown(reason: str) -> OutcomeUnknown:

@@ -16,16 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from swarmctl.client import Client
-from swarmctl.environment import Environment
-from swarmd.model import ContainerSpec, Replicated, ServiceSpec, TaskSpec
-from swarmd.wire import control, methods
 from tests.bench import containers
+from tests.bench import failover as failing_over
 from tests.e2e.machines import Failed, Machine, Swarm, wait_until
 
 ROUNDS: Final = 5
 WINDOW_S: Final = 2.0
-FAILOVERS: Final = 10
 
 
 def tell(bench: str, value: float, unit: str, **parameters: Any) -> None:
@@ -87,6 +83,7 @@ def raft(root: Path) -> None:
     try:
         leader = swarm.leader()
         assert isinstance(leader, LoadMachine)
+        term = (leader.status() or {}).get("term", 0)
         for writers in (1, 8, 64, 256):
             results = [leader.load(writers=writers, seconds=WINDOW_S, objects=1) for _ in range(ROUNDS)]
             common = {"managers": 3, "writers": writers}
@@ -97,6 +94,7 @@ def raft(root: Path) -> None:
         results = [leader.load(writers=8, seconds=WINDOW_S, objects=200) for _ in range(ROUNDS)]
         rate = statistics.median(r["rate"] for r in results) * 200
         tell("raft.objects_per_s", rate, "1/s", managers=3, writers=8, objects=200)
+        tell("raft.leader_changes", (leader.status() or {}).get("term", 0) - term, "terms", managers=3)
         compare_digests(swarm)
         floor(root)
     finally:
@@ -120,33 +118,9 @@ def compare_digests(swarm: Swarm) -> None:
 
 
 def failover(root: Path) -> None:
-    """SIGKILL of the leader until the next accepted write, default ticks."""
-    swarm = Swarm(root)
-    try:
-        swarm.bootstrap(3)
-        times = []
-        for number in range(FAILOVERS):
-            leader = swarm.leader()
-            other = next(m for m in swarm.machines if m is not leader)
-            with Client(other.socket, Environment()) as client:
-                leader.kill_daemon()
-                began = time.monotonic()
-                client.change(methods.SERVICE_CREATE, control.CreateService(spec=an_idle_service(f"after-{number}")))
-                times.append(time.monotonic() - began)
-            leader.start()
-            leader.wait_ready()
-            swarm.wait_voters(3)
-        tell("raft.failover_s", statistics.median(times), "s", managers=3, statistic="median")
-        tell("raft.failover_s", max(times), "s", managers=3, statistic="max")
-    finally:
-        swarm.stop()
-
-
-def an_idle_service(name: str) -> ServiceSpec:
-    """A service without tasks."""
-    return ServiceSpec(
-        name=name, task=TaskSpec(container=ContainerSpec(image="none", command=("true",))), mode=Replicated(replicas=0)
-    )
+    """The leader is killed, frozen, or told to stop: how long nobody's writes are accepted."""
+    for line in failing_over.compare(root):
+        print(json.dumps(line), flush=True)
 
 
 def service(root: Path) -> None:

@@ -15,7 +15,7 @@ from swarmd.model import Role
 from swarmd.transport.connection import Call
 from swarmd.wire.frames import Headers
 from swarmd.wire.identity import Caller, Identity
-from swarmd.wire.methods import CA_ISSUE, SERVICE_CREATE, Method
+from swarmd.wire.methods import CA_ISSUE, CA_STATUS, SERVICE_CREATE, Method
 from tests.unit.manager.fake_driver import FakeDriver
 from tests.unit.manager.raft_cluster import identity_of, member
 from tests.unit.manager.swarm_fixture import SWARM, call_of
@@ -38,6 +38,10 @@ class FakeConnection:
         answer = self.answers.pop(0)
         if callable(answer):
             answer = answer(self)
+        if answer is trio.sleep_forever:
+            with trio.move_on_after(timeout_s):
+                await trio.sleep_forever()
+            answer = DeadlineExceeded("no answer")
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -305,6 +309,52 @@ async def test_a_dead_leader_is_given_up_as_soon_as_another_one_leads(autojump_c
         elected_at = trio.current_time()
         await trio.sleep(1)
         assert answered_at[0] - elected_at < 0.2
+
+
+def frozen(_: FakeConnection) -> Any:
+    return trio.sleep_forever
+
+
+@pytest.mark.parametrize(("method", "key"), [(SERVICE_CREATE, b"k"), (CA_STATUS, b"")], ids=["keyed change", "read"])
+async def test_a_leader_that_froze_under_a_call_is_given_up_as_soon_as_it_does_not_lead(
+    autojump_clock: trio.testing.MockClock, method: Method[Any, Any], key: bytes
+) -> None:
+    async with a_world() as world:
+        silent = world.leader_is(1, frozen)
+        answers: list[tuple[Any, float]] = []
+
+        async def call() -> None:
+            answers.append((await world.call(method=method, key=key), trio.current_time()))
+
+        world.nursery.start_soon(call)
+        await trio.sleep(2)
+        successor = world.leader_is(3, "there")
+        elected_at = trio.current_time()
+        await trio.sleep(1)
+        [(answer, answered_at)] = answers
+        assert answer == "there"
+        assert answered_at - elected_at < 0.2
+        assert [headers.key for *_, headers in silent.calls + successor.calls] == [key, key]
+
+
+async def test_a_change_without_a_key_waits_for_what_a_deposed_leader_says(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_world() as world:
+        world.leader_is(1, frozen)
+        refused: list[SwarmError] = []
+
+        async def call() -> None:
+            with pytest.raises(SwarmError) as caught:
+                await world.call(timeout_s=5)
+            refused.append(caught.value)
+
+        world.nursery.start_soon(call)
+        await trio.sleep(1)
+        successor = world.leader_is(3, "there")
+        await trio.sleep(10)
+        assert isinstance(refused[0], OutcomeUnknown)
+        assert successor.calls == []
 
 
 async def test_an_error_of_this_managers_own_handler_is_told_as_it_is(autojump_clock: trio.testing.MockClock) -> None:
