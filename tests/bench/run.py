@@ -117,6 +117,49 @@ def compare_digests(swarm: Swarm) -> None:
     tell("raft.digests_equal", 1, "bool", managers=3)
 
 
+def clients(root: Path) -> None:
+    """Changes through the Unix socket, by client processes of their own: the leader's socket, and a follower's."""
+    swarm = Swarm(root)
+    try:
+        swarm.bootstrap(3)
+        leader = swarm.leader()
+        follower = next(m for m in swarm.machines if m is not leader)
+        for where, machine in (("leader", leader), ("follower", follower)):
+            for count in (1, 8, 32):
+                latencies = client_load(machine, count, f"{where}-{count}")
+                common = {"managers": 3, "clients": count, "socket": where}
+                tell("clients.tx_per_s", len(latencies) / WINDOW_S, "1/s", **common)
+                tell("clients.p50_ms", latencies[len(latencies) // 2] * 1e3, "ms", **common)
+                tell("clients.p99_ms", latencies[int(len(latencies) * 0.99)] * 1e3, "ms", **common)
+    finally:
+        swarm.stop()
+
+
+def client_load(machine: Machine, count: int, name: str) -> list[float]:
+    """All latencies of `count` processes that write side by side, sorted, in seconds."""
+    command = [sys.executable, "-m", "tests.bench.client", str(machine.socket)]
+    processes = [
+        subprocess.Popen(
+            [*command, f"{name}-{number}", str(WINDOW_S)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for number in range(count)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            raise Failed("a client did not begin")
+    answers = [process.communicate()[0] for process in _all_told(processes)]
+    return sorted(latency for answer in answers for latency in json.loads(answer))
+
+
+def _all_told(processes: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return processes
+
+
 def failover(root: Path) -> None:
     """The leader is killed, frozen, or told to stop: how long nobody's writes are accepted."""
     for line in failing_over.compare(root):
@@ -183,6 +226,7 @@ def script(name: str) -> Callable[[Path], None]:
 BENCHES: Final[dict[str, Callable[[Path], None]]] = {
     "floor": floor,
     "raft": raft,
+    "clients": clients,
     "failover": failover,
     "service": service,
     "moved": moved,
