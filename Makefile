@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench nightly clean venv format
+.PHONY: demo test check bench simulate nightly clean venv format
 
 venv: $(VENV)/.installed
 
@@ -20,8 +20,16 @@ demo: venv
 bench: venv
 	@$(BIN)/python -m tests.bench.run $(ONLY)
 
+# Whole clusters in a simulator. SEEDS=n of them, or SEED=k once more (with WEATHER and SAFETY_MS as a failure printed them).
+simulate: venv
+	@$(BIN)/python tests/simulation/run.py --seeds $(if $(SEED),$(SEED)-$(SEED),$(or $(SEEDS),1000)) \
+		--machine $(or $(MACHINE),register) $(if $(SAFETY_MS),--safety-ms $(SAFETY_MS)) --weather '$(WEATHER)'
+
 nightly: venv
-	$(BIN)/python tests/simulation/run.py --seeds 0-20000
+	$(BIN)/python tests/simulation/run.py --seeds 20000
+	$(BIN)/python tests/simulation/run.py --seeds 2000 --safety-ms 10000
+	$(BIN)/python tests/simulation/run.py --seeds 2000 --machine state
+	$(BIN)/python tests/simulation/run.py --seeds 2000 --machine contested
 	for i in 1 2 3 4 5; do SWARM_CHAOS_S=180 SWARM_CHAOS_SEED=$$i $(BIN)/python -m pytest tests/e2e || exit 1; done
 
 test: venv

@@ -107,10 +107,10 @@ class Client:
 
     def _pick(self) -> SimulatedMember | None:
         book = self._book
-        leaders = book.world.leaders()
+        leaders = [member for member in book.world.leaders() if not member.is_paused]
         if leaders and book.rng.random() < 0.8:
             return book.rng.choice(leaders)
-        up = [member for member in book.world.members.values() if member.is_up]
+        up = [member for member in book.world.members.values() if member.is_up and not member.is_paused]
         return book.rng.choice(up) if up else None
 
     def _write(self, target: SimulatedMember, key: str, call: int) -> None:

@@ -20,7 +20,11 @@ class Faults:
     disk_ms: float
     disk_stall: float
     tick_skew: float
+    election_ticks: int
     crash_every_ms: int
+    pause_every_ms: int
+    power_cut_every_ms: int
+    disk_loss_every_ms: int
     cut_every_ms: int
     change_every_ms: int
     transfer_every_ms: int
@@ -29,6 +33,7 @@ class Faults:
     aim_change: float
     aim_snapshot: float
     aim_elected: float
+    aim_commit: float
     aim_learner: float
     snapshot_every: int
     keep_entries: int
@@ -44,7 +49,7 @@ class Faults:
             return rng.uniform(low, high) if rng.random() < chance else 0.0
 
         return cls(
-            voters=rng.choice((1, 3, 3, 3, 5)),
+            voters=rng.choice((1, 3, 3, 3, 5, 5)),
             loss=sometimes(0.4, 0.01, 0.2),
             duplication=sometimes(0.4, 0.01, 0.2),
             delay_ms=rng.choice((1.0, 5.0, 20.0, 50.0)),
@@ -52,19 +57,24 @@ class Faults:
             disk_ms=rng.choice((0.5, 2.0, 20.0)),
             disk_stall=sometimes(0.3, 0.001, 0.02),
             tick_skew=sometimes(0.3, 0.02, 0.2),
+            election_ticks=rng.choice((2, 5, 5, 5)),
             crash_every_ms=int(sometimes(0.6, 250, 2000)),
+            pause_every_ms=int(sometimes(0.3, 300, 2000)),
+            power_cut_every_ms=int(sometimes(0.2, 700, 3000)),
+            disk_loss_every_ms=int(sometimes(0.2, 500, 3000)),
             cut_every_ms=int(sometimes(0.5, 300, 2000)),
             change_every_ms=int(sometimes(0.5, 150, 1000)),
             transfer_every_ms=int(sometimes(0.4, 250, 1500)),
-            aim_vote=sometimes(0.4, 0.05, 0.5),
+            aim_vote=sometimes(0.4, 0.05, 0.9),
             aim_persist=sometimes(0.3, 0.002, 0.02),
             aim_change=sometimes(0.4, 0.1, 0.5),
             aim_snapshot=sometimes(0.4, 0.1, 0.5),
-            aim_elected=sometimes(0.3, 0.05, 0.4),
+            aim_elected=sometimes(0.3, 0.05, 0.6),
+            aim_commit=sometimes(0.3, 0.02, 0.5),
             aim_learner=sometimes(0.4, 0.2, 0.8),
             snapshot_every=rng.choice((0, 6, 15, 40)),
             keep_entries=rng.choice((0, 3, 20)),
-            entries_max=rng.choice((2, 8, 1024)),
+            entries_max=rng.choice((1, 2, 8, 1024)),
             window=rng.choice((1, 4, 64)),
             batch=rng.choice((1, 3)),
         )
@@ -72,7 +82,7 @@ class Faults:
     def settings(self) -> Settings:
         """The members' settings in this life."""
         return Settings(
-            election_ticks_min=5,
+            election_ticks_min=self.election_ticks,
             append_entries_max=self.entries_max,
             appends_in_flight_max=self.window,
             promote_lag_max=5,

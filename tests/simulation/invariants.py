@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from swarmd.raft import Entry, RaftCore
+from swarmd.raft import Configuration, Entry, EntryKind, RaftCore, SnapshotMeta, decode_change
+from swarmd.raft.membership import apply_change
 
 
 class Violation(AssertionError):
@@ -52,6 +53,25 @@ class Invariants:
         self.commit = max(self.commit, commit)
         if commit > self._committed_through.get(term, 0):
             self._committed_through[term] = commit
+
+    def committed_by_leader(self, core: RaftCore) -> None:
+        """A leader counts disks for entries of its own term alone; older ones are committed with those (Raft 5.4.2).
+
+        What breaking that leads to (figure 8) takes so many coincidences that the rule itself is looked at."""
+        if core.term_of(core.commit) not in (core.term, None):
+            raise Violation(
+                f"leader {core.member_id} of term {core.term} committed entry {core.commit} of an older term"
+            )
+
+    def snapshot(self, meta: SnapshotMeta) -> None:
+        """A snapshot says who took part at its index: what the committed changes up to there add up to."""
+        configuration = Configuration()
+        for index in sorted(index for index in self._committed if index <= meta.index):
+            _, kind, body = self._committed[index]
+            if kind is EntryKind.CONFIG:
+                configuration = apply_change(configuration, decode_change(body))
+        if configuration != meta.configuration:
+            raise Violation(f"a snapshot at {meta.index} with {meta.configuration}, not {configuration}")
 
     def applied(self, entry: Entry, digest: bytes) -> None:
         """State machine safety: the same entry, the same digest at an index, everywhere."""

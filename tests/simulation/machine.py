@@ -16,8 +16,8 @@ class Machine(Protocol):
     index: int
     digest: bytes
 
-    def apply(self, entry: Entry) -> None:
-        """Apply one committed entry (noop and config entries too)."""
+    def apply(self, entry: Entry) -> bool:
+        """Apply one committed entry (noop and config entries too). Whether a command in it took effect."""
 
     def capture(self) -> bytes:
         """Everything, as snapshot data."""
@@ -40,7 +40,7 @@ class RegisterMachine:
         self.digest = b""
         self.values: dict[str, int] = {}
 
-    def apply(self, entry: Entry) -> None:
+    def apply(self, entry: Entry) -> bool:
         assert entry.index == self.index + 1, f"applied {entry.index} after {self.index}"
         self.index = entry.index
         self.digest = hashlib.blake2b(
@@ -49,6 +49,7 @@ class RegisterMachine:
         if entry.kind is EntryKind.DATA:
             key, _, value = entry.body.partition(b" ")
             self.values[key.decode()] = int(value)
+        return entry.kind is EntryKind.DATA
 
     def capture(self) -> bytes:
         return cbor2.dumps([self.index, self.digest, self.values])

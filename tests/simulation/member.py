@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from swarmd.raft import EntryKind, Message, MessageType, RaftCore, Ready, SnapshotMeta
+from swarmd.raft import Message, MessageType, RaftCore, Ready, SnapshotMeta
 from tests.simulation.disk import Disk, Write
 from tests.simulation.machine import Machine
 
@@ -26,6 +27,7 @@ class SimulatedMember:
         self.disk = disk
         self.life = 0
         self.is_up = False
+        self._deferred: list[Callable[[], None]] | None = None
         self.tick_ms = 100.0
         self.core: RaftCore
         self.machine: Machine
@@ -33,6 +35,8 @@ class SimulatedMember:
         self._reads: dict[int, Callable[[int], None]] = {}
         self._reads_waiting: list[tuple[int, int]] = []
         self._commit_seen = 0
+        self._reign_seen = 0
+        """The last term in which it was seen to lead and commit."""
         self._syncing = False
         self._next_context = 0
         self._snapshotting = False
@@ -64,17 +68,40 @@ class SimulatedMember:
         if not self.is_up:
             return
         self.is_up = False
+        self._deferred = None
         self.world.count["crashes"] += 1
         self.world.count["writes lost"] += self.disk.crash(self.world.rng)
         self._writes.clear()
         self._reads.clear()
         self._reads_waiting.clear()
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is stopped, and goes on later with everything that waits for it."""
+        return self._deferred is not None
+
+    def pause(self) -> None:
+        """Stop, as on SIGSTOP: what arrives, and what the disk has done, waits."""
+        if self._deferred is None:
+            self._deferred = []
+
+    def resume(self) -> None:
+        """Go on where it stopped."""
+        waiting, self._deferred = self._deferred or [], None
+        for action in waiting:
+            action()
+
+    def _waits(self, action: Callable[..., None], *arguments: Any) -> bool:
+        if self._deferred is None:
+            return False
+        self._deferred.append(partial(action, *arguments))
+        return True
+
     def _lives(self, life: int) -> bool:
         return self.is_up and life == self.life
 
     def _tick(self, life: int) -> None:
-        if self._lives(life):
+        if self._lives(life) and not self._waits(self._tick, life):
             self.world.after(self.tick_ms, self._tick, life)
             self.core.tick()
             self.drain()
@@ -82,7 +109,7 @@ class SimulatedMember:
     # -- input -----------------------------------------------------------------------------------------------------
     def receive(self, message: Message, data: bytes) -> None:
         """A message arrived; a snapshot is stepped only once its data is durable."""
-        if not self.is_up:
+        if not self.is_up or self._waits(self.receive, message, data):
             return
         if message.type is MessageType.SNAPSHOT and message.snapshot is not None:
             meta, life = message.snapshot, self.life
@@ -96,6 +123,18 @@ class SimulatedMember:
     def _step_installed(self, message: Message, life: int) -> None:
         if self._lives(life):
             self.core.step(message)
+
+    def transfer_ended(self, target: int, delivered: bool) -> None:
+        """A snapshot that it sent has arrived, or never will."""
+        if self.is_up and not self._waits(self.transfer_ended, target, delivered):
+            self.core.report_snapshot(target, delivered=delivered)
+            self.drain()
+
+    def lost_sight_of(self, target: int) -> None:
+        """Messages to this member were lost, and its connection says so."""
+        if self.is_up and not self._waits(self.lost_sight_of, target):
+            self.core.report_unreachable(target)
+            self.drain()
 
     def write(self, body: bytes, done: WriteDone) -> None:
         """Propose; `done` hears whether it took effect, or nothing for ever. Raises what the core raises."""
@@ -136,16 +175,14 @@ class SimulatedMember:
                     after=ready.after_persist,
                 )
             )
-        if ready.hard_state is not None and ready.hard_state.voted_for not in (0, self.member_id):
-            self.world.nemesis.saw("vote", self)
         if ready.snapshot is not None:
             self._install(ready.snapshot)
         for entry in ready.committed:
-            self.machine.apply(entry)
+            took_effect = self.machine.apply(entry)
             self.world.invariants.applied(entry, self.machine.digest)
-            if entry.kind is EntryKind.DATA:
+            if took_effect:
                 self.world.clients.applied(entry.index, entry.body)
-            self._settle(entry.index, entry.term)
+            self._settle(entry.index, entry.term, took_effect=took_effect)
         if ready.committed:
             self.core.applied(self.machine.index)
             self._consider_snapshot()
@@ -159,10 +196,10 @@ class SimulatedMember:
             del self._writes[index]  # compacted: their fate stays unknown
         self.core.applied(meta.index)
 
-    def _settle(self, index: int, term: int) -> None:
+    def _settle(self, index: int, term: int, *, took_effect: bool) -> None:
         if index in self._writes:
             proposed_in, done = self._writes.pop(index)
-            done(proposed_in == term)
+            done(took_effect and proposed_in == term)
 
     def _serve_reads(self) -> None:
         served = [pair for pair in self._reads_waiting if pair[0] <= self.machine.index]
@@ -190,7 +227,7 @@ class SimulatedMember:
         self.world.after(self.world.disk_delay(), self._synced, self.life, len(self.disk.waiting))
 
     def _synced(self, life: int, count: int) -> None:
-        if not self._lives(life):
+        if not self._lives(life) or self._waits(self._synced, life, count):
             return
         self._syncing = False
         for write in self.disk.sync(count):
@@ -207,6 +244,8 @@ class SimulatedMember:
     def _announce(self, write: Write) -> None:
         for message in write.after:
             self._send(message)
+            if message.type is MessageType.VOTE_REPLY:
+                self.world.nemesis.saw("vote", self)
         if write.entries:
             self.core.persisted(write.entries[-1].index, write.entries[-1].term)
         if write.done is not None:
@@ -217,6 +256,7 @@ class SimulatedMember:
         if every and not self._snapshotting and self.machine.index - self.core.snapshot.index >= every:
             self._snapshotting = True
             meta = self.core.snapshot_meta(self.machine.index)
+            self.world.invariants.snapshot(meta)
             keep_from = max(1, meta.index - self.world.faults.keep_entries)
             self._submit(
                 Write(
@@ -239,9 +279,14 @@ class SimulatedMember:
             self._commit_seen = core.commit
             self.world.invariants.committed(core.term, core.commit)
             if core.is_leader:
+                self.world.invariants.committed_by_leader(core)
+            if core.is_leader and self._reign_seen != core.term:
+                self._reign_seen = core.term
+                self.world.nemesis.saw("commit", self)  # the first of its reign: what it may commit is subtle (5.4.2)
+            if core.is_leader:
                 self.world.after(QUIET_MS, self._announce_commit, self.life)
 
     def _announce_commit(self, life: int) -> None:
-        if self._lives(life):
+        if self._lives(life) and not self.is_paused:
             self.core.announce_commit()
             self.drain()

@@ -23,6 +23,8 @@ class Nemesis:
         self._world = world
         self._rng = rng
         self.is_resting = False
+        self._lost: set[int] = set()
+        """Whose disks are gone for good, and who are still members."""
         faults = world.faults
         self._aims = {
             "vote": faults.aim_vote,
@@ -30,9 +32,13 @@ class Nemesis:
             "change": faults.aim_change,
             "snapshot": faults.aim_snapshot,
             "elected": faults.aim_elected,
+            "commit": faults.aim_commit,
         }
         for every, deed in (
             (faults.crash_every_ms, self._crash_somebody),
+            (faults.pause_every_ms, self._pause_somebody),
+            (faults.power_cut_every_ms, self._cut_the_power),
+            (faults.disk_loss_every_ms, self._lose_a_disk),
             (faults.cut_every_ms, self._cut),
             (faults.change_every_ms, self._change_membership),
             (faults.transfer_every_ms, self._transfer),
@@ -71,9 +77,46 @@ class Nemesis:
     def _crash_somebody(self) -> None:
         up = [m for m in self._world.members.values() if m.is_up]
         if up:
-            victims = up if self._rng.random() < 0.1 else [self._rng.choice(up)]
-            for victim in victims:
-                self.crash(victim)
+            self.crash(self._rng.choice(up))
+
+    def _cut_the_power(self) -> None:
+        self._world.count["power cuts"] += 1
+        for member in list(self._world.members.values()):
+            self.crash(member)
+
+    def _pause_somebody(self) -> None:
+        running = [m for m in self._world.members.values() if m.is_up and not m.is_paused]
+        if running:
+            member = self._rng.choice(running)
+            member.pause()
+            self._world.count["pauses"] += 1
+            self._world.after(self._rng.choice((100.0, 600.0, 2500.0)), member.resume)
+
+    def _lose_a_disk(self) -> None:
+        """A damaged log: the member never speaks under this id again, and joins as a new one once it is removed. One at
+        a time, and only where the others can go on without it."""
+        leaders = self._world.leaders()
+        if self._lost or not leaders:
+            return
+        voters = max(leaders, key=lambda m: m.core.term).core.configuration.voters
+        if len(voters) >= 3:
+            lost = self._rng.choice(voters)
+            self._world.retire(lost)
+            self._world.count["disks lost"] += 1
+            self._lost.add(lost)
+            self._replace_lost()
+
+    def _replace_lost(self) -> None:
+        for leader in self._world.leaders():
+            for lost in sorted(self._lost):
+                member = leader.core.configuration.member(lost)
+                if member is not None:
+                    self._propose(leader, MembershipChange(kind=ChangeKind.REMOVE, member=member))
+                elif lost in leader.core.configuration.removed and not self.is_resting:
+                    self._lost.discard(lost)
+                    self._add(leader)
+        if self._lost and not self.is_resting:
+            self._world.after(200, self._replace_lost)
 
     def _cut(self) -> None:
         self._world.network.cut(self._world.members)

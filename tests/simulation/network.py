@@ -35,18 +35,24 @@ class Network:
         return 0.1 + self._rng.expovariate(1 / self._faults.delay_ms)
 
     def cut(self, members: Iterable[int]) -> None:
-        """Draw a new partition: halves, one member alone, one link, or one direction only."""
+        """Draw a new partition: two sides, one direction only, one link, or two sides that one member still sees both
+        of."""
         self._cut.clear()
         everybody = sorted(members)
         if len(everybody) < 2:
             return
         side = set(self._rng.sample(everybody, self._rng.randint(1, len(everybody) - 1)))
-        is_one_way = self._rng.random() < 0.3
+        kind = self._rng.choice(("sides", "sides", "one way", "bridge", "link"))
+        if kind == "link":
+            a, b = self._rng.sample(everybody, 2)
+            self._cut |= {(a, b), (b, a)}
+            return
+        bridge = self._rng.choice(everybody) if kind == "bridge" else None
         for a in everybody:
             for b in everybody:
-                if a in side and b not in side:
+                if a in side and b not in side and bridge not in (a, b):
                     self._cut.add((a, b))
-                    if not is_one_way:
+                    if kind != "one way":
                         self._cut.add((b, a))
 
     def isolate(self, member: int, members: Iterable[int]) -> None:

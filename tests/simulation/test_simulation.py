@@ -1,4 +1,4 @@
-"""Two hundred lives, each with its own weather; every event checked, convergence demanded once healed."""
+"""Five hundred lives, each with its own weather; every event checked, convergence demanded once healed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 
-from tests.simulation.state_machine import StateMachine
+from tests.simulation.state_machine import ContestedMachine, StateMachine
 from tests.simulation.world import World, simulate
 
-SEEDS = range(200)
-SEEDS_PER_TEST = 20
-STATE_SEEDS = range(200, 260)
+SEEDS = range(500)
+SEEDS_PER_TEST = 25
+STATE_SEEDS = range(500, 600)
 """Apply and snapshots of the real state cost more than a register's."""
 
 
@@ -25,9 +25,12 @@ def test_lives_keep_every_promise_and_converge_once_healed(first: int, lived: Co
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", STATE_SEEDS[::SEEDS_PER_TEST])
-def test_members_that_replicate_the_products_state_agree_on_its_digest(first: int, lived: Counter[str]) -> None:
+@pytest.mark.parametrize("machine", [StateMachine, ContestedMachine])
+def test_members_that_replicate_the_products_state_agree_on_its_digest(
+    machine: type[StateMachine], first: int, lived: Counter[str]
+) -> None:
     for seed in range(first, first + SEEDS_PER_TEST):
-        lived += simulate(seed, machine_factory=StateMachine)
+        lived += simulate(seed, machine_factory=machine)
         lived["lives"] += 1
         lived["lives with the product's state"] += 1
 
@@ -43,7 +46,10 @@ def test_the_same_seed_replays_event_for_event() -> None:
 
 def test_the_weather_contains_what_it_is_meant_to() -> None:
     total: Counter[str] = Counter()
-    for seed in range(300, 320):
+    for seed in range(700, 740):
         total += simulate(seed)
-    for what in ("elections", "crashes", "writes lost", "membership changes", "snapshots installed", "transfers"):
+    for what in (
+        *("elections", "crashes", "writes lost", "membership changes", "snapshots installed", "transfers"),
+        *("pauses", "power cuts", "disks lost", "partitions", "learners wiped"),
+    ):
         assert total[what] > 0, what

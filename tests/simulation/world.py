@@ -6,8 +6,10 @@ import heapq
 import itertools
 import random
 from collections import Counter, deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Final
 
 from swarmd.raft import (
     ChangeKind,
@@ -35,6 +37,7 @@ LIVENESS_MS = 20_000
 EVENTS_REMEMBERED = 30
 EVENT_CHARACTERS = 400
 LOSS_NOTICED = 0.3
+NO_WEATHER: Final[Mapping[str, float]] = MappingProxyType({})
 
 
 class World:
@@ -45,6 +48,7 @@ class World:
         machine_factory: what the members agree about.
         core_factory: how a member's core is made (the mutants of the suite put theirs here).
         safety_ms: how long anything may fail.
+        weather: faults that are as given, whatever the dice say.
     """
 
     def __init__(
@@ -54,13 +58,14 @@ class World:
         machine_factory: Callable[[], Machine] = RegisterMachine,
         core_factory: Callable[..., RaftCore] = RaftCore,
         safety_ms: int = SAFETY_MS,
+        weather: Mapping[str, float] = NO_WEATHER,
     ) -> None:
         self.seed = seed
         self._safety_ms = safety_ms
         self.rng = random.Random(seed)
         self.machine_factory = machine_factory
         self.core_factory = core_factory
-        self.faults = Faults.draw(self.rng)
+        self.faults = replace(Faults.draw(self.rng), **weather)
         self.settings = self.faults.settings()
         self.now = 0.0
         self.step = 0
@@ -118,16 +123,10 @@ class World:
             self.after(delay, self._report_snapshot, message, bool(arrivals))
 
     def _report_snapshot(self, message: Message, delivered: bool) -> None:
-        sender = self.members[message.source]
-        if sender.is_up:
-            sender.core.report_snapshot(message.target, delivered=delivered)
-            sender.drain()
+        self.members[message.source].transfer_ended(message.target, delivered)
 
     def _report_unreachable(self, message: Message) -> None:
-        sender = self.members[message.source]
-        if sender.is_up:
-            sender.core.report_unreachable(message.target)
-            sender.drain()
+        self.members[message.source].lost_sight_of(message.target)
 
     def disk_delay(self) -> float:
         """How long the next sync takes."""
@@ -187,6 +186,7 @@ class World:
         self.network.heal()
         self.nemesis.is_resting = self.clients.is_resting = True
         for member in list(self.members.values()):
+            member.resume()
             self.restart(member)
 
     def has_settled(self) -> bool:
