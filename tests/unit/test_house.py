@@ -195,3 +195,15 @@ def test_what_is_planned_is_no_command_yet(noun: str) -> None:
     command = root()
     with pytest.raises(SwarmError, match="not built yet"):
         command.get_command(command.make_context("swarmctl", ["status"], resilient_parsing=True), noun)
+
+
+def test_the_tests_that_stand_for_swarmkits_exist() -> None:
+    page = (REPOSITORY / "tests/scenarios/SWARMKIT.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page)
+    assert len(named) > 80
+    missing = [
+        f"{path}::{name}"
+        for path, name in named
+        if not (REPOSITORY / path).exists() or (name and f"def {name}(" not in (REPOSITORY / path).read_text())
+    ]
+    assert missing == []
