@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -137,8 +137,63 @@ UsageError: Final[Any] = typer.BadParameter.__mro__[1]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-@app.command()
+raft = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(raft, name="raft", help="Look into the Raft log of a stopped manager. Nothing is changed.")
+
+StateDirArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The state directory of a stopped manager.")]
+
+
+@raft.command("dump")
+def raft_dump(
+    state_dir: StateDirArgument,
+    *,
+    first: Annotated[int, typer.Option("--from", min=0, help="First index to print.")] = 0,
+    last: Annotated[int, typer.Option("--to", min=0, help="Last index to print; 0: to the end.")] = 0,
+    unredacted: Annotated[bool, typer.Option("--unredacted", help="Print keys, tokens and environments too.")] = False,
+) -> None:
+    """Print hard state, snapshot, membership and entries, one JSON object a line."""
+    from swarmd.manager.dump import Range
+    from swarmd.node.inspection import dump_lines
+
+    _answer(lambda: dump_lines(state_dir.absolute(), Range(first=first, last=last), unredacted=unredacted))
+
+
+@raft.command("verify")
+def raft_verify(
+    state_dir: StateDirArgument,
+    *,
+    up_to: Annotated[int, typer.Option("--to", min=0, help="Replay to this index; 0: what is committed.")] = 0,
+    output: Annotated[str, typer.Option("-o", "--output", help="text or json.")] = "text",
+) -> None:
+    """Check seals, order and snapshot, replay them, and print what they add up to. Exit 1 for damage."""
+    from swarmd.node.inspection import report, to_json, verify
+
+    def lines() -> Iterator[str]:
+        if output not in ("text", "json"):
+            raise Invalid(f"unknown format {output!r}", field="--output", hint="text or json")
+        found = verify(state_dir.absolute(), up_to=up_to)
+        yield (to_json(found) if output == "json" else report(found)).rstrip("\n")
+
+    _answer(lines)
+
+
+def _answer(lines: Callable[[], Iterator[str]]) -> None:
+    """Print an answer as it comes. A reader that has seen enough (`| head`) is no error."""
+    try:
+        for line in lines():
+            print(line)  # noqa: T201
+        sys.stdout.flush()
+    except SwarmError as error:
+        sys.stdout.flush()
+        tell(error)
+        raise typer.Exit(exit_status(error)) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@app.callback(invoke_without_command=True)
 def swarmd(
+    ctx: typer.Context,
     version: Annotated[bool, typer.Option("-v", "--version", help="Print the version and exit.")] = False,  # noqa: FBT002
     state_dir: Annotated[Path, typer.Option("-d", "--state-dir", help="Where everything is kept.")] = DEFAULT_STATE_DIR,
     listen_control_api: Annotated[
@@ -159,10 +214,16 @@ def swarmd(
     ] = DEFAULT_ENGINE_ADDR,
     heartbeat_tick: Annotated[int, typer.Option(help="Raft heartbeat, in ticks of 100 ms.")] = 1,
     election_tick: Annotated[int, typer.Option(help="Ticks without a leader before an election.")] = 10,
+    force_new_cluster: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option("--force-new-cluster", help="After the other managers were lost for good: go on without them."),
+    ] = False,
     log_level: Annotated[str, typer.Option("-l", "--log-level", help="debug, info, warn or error.")] = "info",
     log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
 ) -> None:
     """Run one node of the swarm: bootstraps a new swarm unless --join-addr is given or the state directory has one."""
+    if ctx.invoked_subcommand is not None:
+        return
     if version:
         print(f"swarmd {__version__}")  # noqa: T201
         return
@@ -182,6 +243,7 @@ def swarmd(
             engine_addr=engine_addr,
             heartbeat_tick=heartbeat_tick,
             election_tick=election_tick,
+            force_new_cluster=force_new_cluster,
         )
         check(config)
     except SwarmError as error:

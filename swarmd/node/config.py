@@ -47,6 +47,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     engine_addr: str = DEFAULT_ENGINE_ADDR
     heartbeat_tick: int = 1
     election_tick: int = 10
+    force_new_cluster: bool = False
+    """Make this manager the only one, after the others were lost for good. Whom it once joined does not matter then."""
 
 
 def parse_endpoint(text: str, *, flag: str, default_port: int | None = None) -> Endpoint:

@@ -79,7 +79,7 @@ class IdentityFinder:
 
     def _load(self) -> Identity | None:
         files = self._directory.identity
-        pair, root = files.pair(_matches), files.root()
+        pair, root = files.pair(belong_together), files.root()
         if pair is None and root is None:
             return None
         if pair is not None and root is not None:
@@ -193,7 +193,8 @@ def _announce(code: str) -> None:
     log.warning("this node waits to be let in; on a manager, type: swarmctl node accept %s", code)
 
 
-def _matches(certificate: bytes, key: bytes) -> bool:
+def belong_together(certificate: bytes, key: bytes) -> bool:
+    """Whether this certificate is of this key."""
     try:
         return spki(load_certificate(certificate).public_key()) == spki(load_key(key).public_key())
     except Invalid:

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 
+import msgspec
 import trio
 
 from swarmd.errors import FailedPrecondition
@@ -14,6 +15,7 @@ from swarmd.manager.manager import Manager
 from swarmd.node.config import Config
 from swarmd.node.identity import IdentityFinder, StateDirectory
 from swarmd.node.life import Life
+from swarmd.node.new_cluster import form_alone, refuse_if_empty
 from swarmd.node.transport import anonymous_hello
 from swarmd.storage.errors import StorageDamaged, StorageFailed
 from swarmd.storage.lock import hold
@@ -30,6 +32,8 @@ class Node:
         now: Callable[[], float] = time.time,  # noqa: TID251 - the one place where the clock comes in
         rng: random.Random | None = None,
     ) -> None:
+        if config.force_new_cluster:  # the address in the unit file is most likely a lost manager's
+            config = msgspec.structs.replace(config, join_addr=None, join_token=None)
         self.config = config
         self.now = now
         self.rng = rng or random.SystemRandom()
@@ -55,6 +59,8 @@ class Node:
         tell, and loses nothing.
         """
         try:
+            if self.config.force_new_cluster:
+                refuse_if_empty(self.directory)
             with hold(self.directory.lock):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._live, nursery.cancel_scope)
@@ -72,6 +78,8 @@ class Node:
             ) from group
 
     async def _live(self, whole: trio.CancelScope) -> None:
+        if self.config.force_new_cluster:
+            await form_alone(self.directory, now=self.now, rng=self.rng)
         identity = await IdentityFinder(
             self.config, self.directory, hello=anonymous_hello, now=self.now, rng=self.rng
         ).find()

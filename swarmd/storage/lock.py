@@ -33,7 +33,36 @@ def hold(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def hold_unchanged(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` for looking only: nothing is made and nothing written.
+
+    Without a lock file there is nothing to hold: no swarmd ever ran there. Raises as `hold`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        yield
+        return
+    except OSError as error:
+        raise StorageFailed(f"cannot open {path}: {error.strerror}") from error
+    try:
+        _take(descriptor, path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _lock(descriptor: int, path: Path) -> None:
+    _take(descriptor, path)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
+
+
+def _take(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -45,8 +74,3 @@ def _lock(descriptor: int, path: Path) -> None:
         ) from None
     except OSError as error:
         raise StorageFailed(f"cannot lock {path}: {error.strerror}") from error
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    except OSError as error:
-        raise StorageFailed(f"cannot write {path}: {error.strerror}") from error

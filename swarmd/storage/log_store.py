@@ -112,6 +112,11 @@ class LogStore:
         finally:
             db.close(force=True)
 
+    @property
+    def sealer(self) -> Sealer:
+        """What seals and opens its rows, and the snapshots beside it."""
+        return self._sealer
+
     def initialise(self, identity: LogIdentity) -> None:
         """Say whose log this is, once and durably; the same identity again is fine, another one a `ValueError`."""
         self._check_usable()

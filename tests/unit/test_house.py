@@ -53,6 +53,7 @@ TESTED_THROUGH: Final[dict[str, tuple[str, ...]]] = {
     "unit/scheduler/test_scheduler.py": (
         *("scheduler.explain", "scheduler.masks", "scheduler.room", "scheduler.spread", "scheduler.waiting"),
     ),
+    "unit/node/test_inspection.py": ("storage.log_copy",),
     "unit/state/test_conflicts.py": ("state.judge",),
     "unit/state/test_store.py": ("state.reports", "state.specs", "state.tables"),
     "unit/state/test_transaction.py": ("state.overlay",),

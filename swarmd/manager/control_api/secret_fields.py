@@ -1,0 +1,37 @@
+"""Which stored fields are secrets: one list for every door that shows whole objects, and for the offline tools."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from swarmd.model import Cluster, ContainerSpec, JoinTokens, Node, NodeCertificate, RemovedNode, RootCA, Service, Task
+
+SECRET: Final[frozenset[tuple[type[msgspec.Struct], str]]] = frozenset(
+    {
+        (RootCA, "key"),
+        (JoinTokens, "worker"),
+        (JoinTokens, "manager"),
+        (NodeCertificate, "csr"),
+        (NodeCertificate, "certificate"),
+    }
+)
+"""Replaced as a whole. Byte strings are secrets unless they are in `SHOWN`: a field of later versions is hidden until
+somebody decides otherwise."""
+SHOWN: Final[frozenset[tuple[type[msgspec.Struct], str]]] = frozenset({(RootCA, "certificate")})
+ASSIGNMENTS: Final[frozenset[tuple[type[msgspec.Struct], str]]] = frozenset({(ContainerSpec, "env")})
+"""Lists of `NAME=value`: the names are shown, the values are not."""
+STORED: Final = (Cluster, Node, RemovedNode, Service, Task)
+"""Where a reader of the whole state begins."""
+
+
+def is_secret(owner: type[msgspec.Struct], field: str, value: Any) -> bool:
+    """Whether this field's value must not be shown."""
+    return (owner, field) in SECRET or (isinstance(value, bytes) and (owner, field) not in SHOWN)
+
+
+def without_value(assignment: str) -> str:
+    """`NAME=value` without the value."""
+    name, separator, _ = assignment.partition("=")
+    return f"{name}=<redacted>" if separator else name
