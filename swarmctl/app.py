@@ -10,7 +10,14 @@ from typer.main import get_command
 from swarmctl.invocation import Invocation
 from swarmctl.verbs import Group, group, not_built, verb
 
-NOUNS: Final = {"cluster": "cluster", "node": "node", "service": "service", "svc": "service", "task": "task"}
+NOUNS: Final = {
+    "cluster": "cluster",
+    "node": "node",
+    "raft": "raft",
+    "service": "service",
+    "svc": "service",
+    "task": "task",
+}
 """Noun or alias -> its module in `swarmctl.commands`."""
 PLANNED: Final = frozenset(
     {"access", "apply", "audit", "backup", "ca", "config", "context", "dashboard", "deploy", "diff", "doctor", "edit"}

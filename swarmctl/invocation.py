@@ -10,8 +10,9 @@ from pathlib import Path
 from swarmctl.client import Client
 from swarmctl.environment import Environment
 from swarmctl.outcome import exit_code
-from swarmctl.render.text import error_lines, one_line
+from swarmctl.render.text import elapsed, error_lines, one_line
 from swarmd.errors import Invalid, SwarmError
+from swarmd.wire.control import StatusReply
 
 
 class Output(StrEnum):
@@ -34,6 +35,17 @@ def parse_output(text: str) -> Output:
         raise Invalid(f'--output: there is no format "{text}"', hint="one of " + ", ".join(Output)) from None
 
 
+def staleness(status: StatusReply) -> str:
+    """What a stale read is worth: up to where the manager has applied, and how long ago it was in touch with whoever
+    could know more. What is read afterwards is at least as new."""
+    if status.leader_contact_s is None:
+        age = "which has heard no leader since it started"
+    else:
+        whom = "a majority of the managers" if status.is_leader else "a leader"
+        age = f"in touch with {whom} {elapsed(status.leader_contact_s)} ago"
+    return f"Note: possibly stale, as of index {status.applied_index} on node {status.node_id}, {age}"
+
+
 class Invocation:
     """One command's run."""
 
@@ -48,12 +60,12 @@ class Invocation:
         self.stale = stale
 
     @contextmanager
-    def client(self) -> Iterator[Client]:
-        """A client for this command. A stale read says on stderr what it is as of."""
+    def client(self, *, is_own_view: bool = False) -> Iterator[Client]:
+        """A client for this command. A stale read says on stderr what it is as of, unless what is read is the manager's
+        own view anyway."""
         with Client(self.socket, self.environment, stale=self.stale) as client:
-            if self.stale:
-                status = client.status()
-                self.note(f"Note: possibly stale, as of index {status.applied_index} on node {status.node_id}")
+            if self.stale and not is_own_view:
+                self.note(staleness(client.status()))
             yield client
 
     def line(self, text: str) -> None:

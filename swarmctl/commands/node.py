@@ -12,6 +12,7 @@ from swarmctl.client import Client
 from swarmctl.commands.admission import register
 from swarmctl.invocation import Invocation
 from swarmctl.kinds import NODE
+from swarmctl.quorum import change_in_words, count_managers, warning
 from swarmctl.render.nodes import node_list, node_summary
 from swarmctl.render.tasks import is_current, task_table
 from swarmctl.resolve import Names, find_node, node_name
@@ -70,13 +71,21 @@ def inspect(
 @verb(app, "promote")
 def promote(call: Invocation, nodes: NodeArguments, waiting: WaitOptions) -> int:
     """Make workers managers."""
-    return _edit_all(call, nodes, waiting, "a manager", _to_role(Role.MANAGER), _is_member)
+    return _edit_all(call, nodes, waiting, "a manager", _to_role(Role.MANAGER), _is_member, voters=1)
 
 
 @verb(app, "demote")
-def demote(call: Invocation, nodes: NodeArguments, waiting: WaitOptions) -> int:
+def demote(
+    call: Invocation,
+    nodes: NodeArguments,
+    waiting: WaitOptions,
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Even if it cannot be carried out before others are back.")
+    ] = False,
+) -> int:
     """Make managers workers. Refused where it would cost the quorum."""
-    return _edit_all(call, nodes, waiting, "a worker", _to_role(Role.WORKER), _is_worker)
+    return _edit_all(call, nodes, waiting, "a worker", _to_role(Role.WORKER), _is_worker, voters=-1, force=force)
 
 
 @verb(app, "drain")
@@ -124,15 +133,22 @@ def _edit_all(
     goal: str,
     wanted: Callable[[NodeSpec], NodeSpec],
     probe: Probe | None,
+    *,
+    voters: int = 0,
+    force: bool = False,
 ) -> int:
+    """Edit each node. `voters` is what each adds to the managers that vote."""
     waiter = Waiter(call, waiting)
     with call.client() as client:
 
         def edit(reference: str) -> None:
-            view, changed = _edit(client, reference, wanted)
+            before = count_managers(client.read(NODE_LIST, ListNodes()).nodes) if voters else 0
+            view, changed = _edit(client, reference, wanted, force=force)
             id = view.node.id
             if not changed:
                 call.note(f"node {node_name(view.node)} is already {goal}")
+            elif voters:
+                _tell_of_quorum(call, before, before + voters)
             show_changed(call, NODE, view)
             if probe is not None:
                 waiter.until(client, f"node {node_name(view.node)}", lambda client: probe(client, id))
@@ -140,7 +156,15 @@ def _edit_all(
         return call.for_each(references, edit)
 
 
-def _edit(client: Client, reference: str, wanted: Callable[[NodeSpec], NodeSpec]) -> tuple[NodeView, bool]:
+def _tell_of_quorum(call: Invocation, before: int, after: int) -> None:
+    call.note(change_in_words(before, after))
+    if caution := warning(before, after):
+        call.note(caution)
+
+
+def _edit(
+    client: Client, reference: str, wanted: Callable[[NodeSpec], NodeSpec], *, force: bool
+) -> tuple[NodeView, bool]:
     """Change a node's spec, and whether that was needed. Read again when something else changed the node meanwhile."""
     view = find_node(client, reference)
     for left in reversed(range(EDIT_TRIES_MAX)):
@@ -149,7 +173,8 @@ def _edit(client: Client, reference: str, wanted: Callable[[NodeSpec], NodeSpec]
         if spec == node.spec:
             return view, False
         try:
-            return client.change(NODE_UPDATE, UpdateNode(id=node.id, spec=spec, version=node.meta.version)), True
+            request = UpdateNode(id=node.id, spec=spec, version=node.meta.version, force=force)
+            return client.change(NODE_UPDATE, request), True
         except Conflict:
             if not left:
                 raise

@@ -65,6 +65,11 @@ def duration(seconds: float) -> str:
     return f"{whole // MINUTE}m{text}" if whole >= MINUTE else text
 
 
+def elapsed(seconds: float) -> str:
+    """`0.3s`, `12s`, `2m5s`: to a tenth below ten seconds, whole seconds above."""
+    return f"{seconds:.1f}s" if seconds < 10 else duration(int(seconds))
+
+
 def memory(size: int) -> str:
     """Four significant digits and a binary unit."""
     value, unit = float(size), "B"

@@ -19,6 +19,7 @@ from swarmd.manager.control_api import ControlApi, LocalNode
 from swarmd.manager.disk_watch import DiskWatch
 from swarmd.manager.dispatcher import Dispatcher
 from swarmd.manager.dispatcher import handlers as dispatcher_handlers
+from swarmd.manager.drained_leader import DrainedLeader
 from swarmd.manager.feature_level import FeatureLevelLoop
 from swarmd.manager.loops import AllocatorLoop, OrchestratorLoop, ReaperLoop, RoleManagerLoop, SchedulerLoop
 from swarmd.manager.members import Members
@@ -164,6 +165,7 @@ class Parts:
             partial(RoleManagerLoop, store, self.members, now=now, rng=rng),
             partial(FeatureLevelLoop, store, known=self._features, rng=rng),
             partial(DiskWatch, self.driver, self.members),
+            partial(DrainedLeader, self.driver, self._identity.node_id),
         )
 
     def _reign_ended(self) -> None:

@@ -105,6 +105,9 @@ class RaftDriver:
         self._is_turning = False
         self._seen: tuple[object, ...] = ()
         self._reign_term = 0
+        self._has_heard_leader = False
+        """Since the last tick: the clock is not read for each message."""
+        self._leader_heard_at: float | None = None
         self.changed = trio.Event()
         """Set, and replaced by a fresh one, at each change of role, leader, term, configuration or reign."""
         self.applied_more = trio.Event()
@@ -128,6 +131,13 @@ class RaftDriver:
         return self.core.is_leader and self._reign_term == self.core.term
 
     @property
+    def leader_contact_s(self) -> float | None:
+        """Seconds since a leader was heard; on a leader, since a majority answered. None: not since the start."""
+        if self.core.is_leader:
+            return self.core.ticks_since_majority * TICK_S
+        return None if self._leader_heard_at is None else trio.current_time() - self._leader_heard_at
+
+    @property
     def configuration(self) -> Configuration:
         """Who takes part, as the log here says."""
         return self.core.configuration
@@ -141,6 +151,8 @@ class RaftDriver:
     def _receive(self, message: Message, runs: tuple[EntryRun, ...]) -> None:
         self._disk.remember(message.entries, runs)
         self.core.step(message)
+        if message.source == self.core.leader:
+            self._has_heard_leader = True
         self._turn()
 
     def propose(self, command: Command) -> Proposal:
@@ -176,11 +188,11 @@ class RaftDriver:
         proposal.result()
         return index
 
-    def transfer_leadership(self) -> int:
-        """Hand over to the best follower. Returns its member id; `FailedPrecondition` if there is none."""
-        target = self.core.transfer_leadership()
+    def transfer_leadership(self, target: int = 0) -> int:
+        """Hand over to `target`, or to the best follower. Returns to whom; `FailedPrecondition` if there is nobody."""
+        chosen = self.core.transfer_leadership(target)
         self._wake.set()
-        return target
+        return chosen
 
     async def read_index(self) -> None:
         """Return once a read of the local state is linearizable. Raises `Unavailable` within 10 s if it cannot be."""
@@ -268,6 +280,8 @@ class RaftDriver:
             due = max(due + TICK_S, trio.current_time() - 3 * TICK_S)  # after a stall: no burst of ticks
             await trio.sleep_until(due)
             self.core.tick()
+            if self._has_heard_leader:
+                self._has_heard_leader, self._leader_heard_at = False, trio.current_time()
             # One look a tick at all of them costs less than a cancel scope for each.
             self._expire(trio.current_time() - PROPOSAL_S_MAX)
             self._wake.set()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from swarmd.manager.control_api import MemberView
+from swarmd.manager.control_api import MemberDetail, MemberView, RaftDetail
 from swarmd.manager.peers import Peers
-from swarmd.manager.raft_driver import RaftDriver
+from swarmd.manager.raft_driver import TICK_S, RaftDriver
 from swarmd.wire.control import Reachability
 from swarmd.wire.dispatch import ManagerPeer
 
@@ -42,6 +42,44 @@ class RaftFacts:
     def commit_index(self) -> int:
         """The greatest index known to be committed."""
         return self._driver.core.commit
+
+    @property
+    def leader_contact_s(self) -> float | None:
+        """How old the state here may be; see `RaftDriver`."""
+        return self._driver.leader_contact_s
+
+    def detail(self) -> RaftDetail:
+        """This manager's own part. How far each member is, only its leader knows."""
+        core = self._driver.core
+        return RaftDetail(
+            member_id=core.member_id,
+            role=core.role.name.lower(),
+            first_index=core.first_index,
+            last_index=core.last_index,
+            snapshot_index=core.snapshot.index,
+            removed_members=len(core.configuration.removed),
+            members=self._seen_as_leader() if core.is_leader else self._seen_as_follower(),
+        )
+
+    def _seen_as_leader(self) -> dict[int, MemberDetail]:
+        core = self._driver.core
+        return {
+            p.member_id: MemberDetail(
+                match=p.match,
+                lag=max(0, core.last_index - p.match),
+                last_contact_s=0.0 if p.member_id == core.member_id else p.ticks_since_heard * TICK_S,
+                is_receiving_snapshot=p.is_snapshotting,
+                is_rolled_back=p.is_rolled_back,
+            )
+            for p in core.progress()
+        }
+
+    def _seen_as_follower(self) -> dict[int, MemberDetail]:
+        core, heard = self._driver.core, self._driver.leader_contact_s
+        seen = {core.member_id: MemberDetail(last_contact_s=0.0)}
+        if self._driver.leader and heard is not None:
+            seen[self._driver.leader] = MemberDetail(last_contact_s=heard)
+        return seen
 
     def members(self) -> tuple[MemberView, ...]:
         """Every member as seen from here: by its links, and the leader by answers as well. Answers are remembered for

@@ -109,6 +109,11 @@ class RaftCore(Standing):
         return self._leadership is not None and self._leadership.has_committed_in_term
 
     @property
+    def ticks_since_majority(self) -> int:
+        """Leader only: since when a majority of the voters, itself included, has been heard; 0 without a reign."""
+        return self._leadership.ticks_since_majority if self._leadership is not None else 0
+
+    @property
     def transferee(self) -> int:
         """Leader only: to whom leadership is being handed over; 0 if to nobody."""
         return self._leadership.transferee if self._leadership is not None else 0

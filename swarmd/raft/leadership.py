@@ -74,6 +74,12 @@ class Leadership:
         return is_quorum((self._member_id, *heard), self._voters)
 
     @property
+    def ticks_since_majority(self) -> int:
+        """How long ago the majority that was heard last was complete."""
+        ticks = [0 if v == self._member_id else self._progress[v].ticks_since_heard for v in self._voters]
+        return -reached_by_majority([-t for t in ticks]) if ticks else 0
+
+    @property
     def live(self) -> frozenset[int]:
         """Members that answered within the last election timeout, itself included."""
         answering = (p.member_id for p in self._followers if self._is_active(p) and not p.is_rolled_back)

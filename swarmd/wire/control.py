@@ -79,6 +79,8 @@ class UpdateNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     id: str
     spec: NodeSpec
     version: int = 0
+    force: bool = False
+    """Also demote a manager whose going could not be committed now: it goes as soon as that is possible."""
 
 
 class AcceptNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -186,3 +188,6 @@ class StatusReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     remote_addresses: tuple[str, ...] = ()
     session: str = ""
     """State of this node's own agent session: `connected`, or why not."""
+    leader_contact_s: float | None = None
+    """How old a manager's state may be: seconds since it heard a leader, or, leading, since a majority answered it.
+    None: not since it started."""

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar
 
 from swarmd.model import Role
-from swarmd.wire import ca, control, dispatch, peer
+from swarmd.wire import ca, control, dispatch, peer, raft_status
 
 Req = TypeVar("Req")
 Resp = TypeVar("Resp")
@@ -145,6 +145,7 @@ SERVICE_REMOVE = _control("service.remove", control.RemoveObject, control.Remove
 TASK_LIST = _control("task.list", control.ListTasks, control.TaskList, mutates=False)
 TASK_GET = _control("task.get", control.GetObject, control.TaskView, mutates=False)
 CLUSTER_GET = _control("cluster.get", control.GetCluster, control.ClusterView, mutates=False)
+RAFT_STATUS = _control("raft.status", raft_status.RaftStatusRequest, raft_status.RaftStatusReply, mutates=False)
 STATUS = _control("status", control.StatusRequest, control.StatusReply, mutates=False)
 
 METHODS: Final[dict[str, Method[Any, Any]]] = {

@@ -137,7 +137,7 @@ def _update(tx: Transaction, raft: RaftView, request: UpdateNode) -> Node:
     if request.spec == old.spec:
         return old
     if old.spec.desired_role is Role.MANAGER and request.spec.desired_role is Role.WORKER:
-        check_demotion(tx, raft, old)
+        check_demotion(tx, raft, old, force=request.force)
     node = replace(old, spec=request.spec)
     tx.update(node)
     return node

@@ -19,6 +19,29 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reachability: Reachability = Reachability.UNKNOWN
 
 
+class MemberDetail(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """More of a member, as far as this manager knows it."""
+
+    match: int | None = None
+    lag: int | None = None
+    last_contact_s: float | None = None
+    is_receiving_snapshot: bool = False
+    is_rolled_back: bool = False
+
+
+class RaftDetail(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """This manager's own part in Raft."""
+
+    member_id: int
+    role: str
+    first_index: int
+    last_index: int
+    snapshot_index: int
+    removed_members: int
+    members: dict[int, MemberDetail] = {}
+    """By member id; nothing is known of one that is not here."""
+
+
 class RaftView(Protocol):
     """Raft's facts at this moment. Reading them is cheap and never waits."""
 
@@ -37,6 +60,15 @@ class RaftView(Protocol):
 
     @property
     def commit_index(self) -> int: ...
+
+    @property
+    def leader_contact_s(self) -> float | None:
+        """Seconds since a leader was heard, or, on the leader, since a majority answered; None: not since the start."""
+        ...
+
+    def detail(self) -> RaftDetail:
+        """For whoever looks closely."""
+        ...
 
     def members(self) -> tuple[MemberView, ...]:
         """Every member, voters and learners."""

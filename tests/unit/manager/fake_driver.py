@@ -29,6 +29,7 @@ class FakeDriver:
         self.leader = 0
         self.configuration = Configuration(members=members)
         self.transfers = 0
+        self.asked_to_lead: list[int] = []
         self.transfer_error: SwarmError | None = None
 
     @property
@@ -47,8 +48,9 @@ class FakeDriver:
         self.configuration = Configuration(members=members)
         self._announce()
 
-    def transfer_leadership(self) -> int:
+    def transfer_leadership(self, target: int = 0) -> int:
         self.transfers += 1
+        self.asked_to_lead.append(target)
         if self.transfer_error is not None:
             raise self.transfer_error
         return 7

@@ -229,7 +229,11 @@ def test_already_so_is_said_and_no_failure(daemon: FakeDaemon) -> None:
     result = daemon.run("node", "promote", "node-1", "node-2")
     assert result.code == 0
     assert result.out == f"{id_of('a')}\n{id_of('b')}\n"
-    assert result.err == "node node-1 is already a manager\n"
+    first, *more = result.err.splitlines()
+    assert first == "node node-1 is already a manager"
+    assert more[0] == "managers: 1 -> 2 voters; failures tolerated: 0 -> 0"
+    assert "of two managers none may fail" in more[1]
+    assert len(more) == 2
     assert len(daemon.asked("node.update")) == 1
 
 
@@ -238,6 +242,14 @@ def test_refused_demotion(daemon: FakeDaemon) -> None:
     result = daemon.run("node", "demote", "self", "node-1")
     assert result.code == 4
     assert "Error: attempting to demote the last manager" in result.err
+
+
+def test_a_forced_demotion_says_so_to_the_manager_and_a_refused_one_tells_no_cost(daemon: FakeDaemon) -> None:
+    daemon.run("node", "promote", "node-2")
+    daemon.errors["node.update"] = [FailedPrecondition("loss of quorum", hint="with --force")]
+    assert "failures tolerated" not in daemon.run("node", "demote", "node-2").err
+    assert daemon.run("node", "demote", "--force", "node-2").code == 0
+    assert [request.force for request in daemon.asked("node.update")] == [False, False, True]
 
 
 def test_node_edit_is_repeated_when_its_status_changed_meanwhile(daemon: FakeDaemon) -> None:
@@ -405,7 +417,7 @@ def test_drain_promote_and_demote_wait(daemon: FakeDaemon) -> None:
         return step
 
     play(daemon, join(is_voter=False), join(is_voter=True))
-    assert daemon.run("node", "promote", "node-2", "--wait").err.splitlines() == [
+    assert daemon.run("node", "promote", "node-2", "--wait").err.splitlines()[2:] == [
         "node node-2: waiting for its certificate and for it to join the managers",
         "node node-2: a learner, catching up",
         "node node-2: a manager",
@@ -416,6 +428,7 @@ def test_drain_promote_and_demote_wait(daemon: FakeDaemon) -> None:
 
     play(daemon, leave)
     assert daemon.run("node", "demote", "node-2", "--wait").err.splitlines() == [
+        "managers: 2 -> 1 voters; failures tolerated: 0 -> 0",
         "node node-2: leaving the managers",
         "node node-2: a worker",
     ]

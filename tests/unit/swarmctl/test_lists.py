@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -341,5 +342,12 @@ def test_socket_from_option_variable_or_default(daemon: FakeDaemon) -> None:
 
 def test_stale_reads_are_labelled(daemon: FakeDaemon) -> None:
     result = daemon.run("service", "ls", "--stale")
-    assert result.err == f"Note: possibly stale, as of index 41 on node {'n' * 25}\n"
-    assert [headers.stale for name, _, headers in daemon.calls if name == "service.list"] == [True]
+    label = f"Note: possibly stale, as of index 41 on node {'n' * 25}"
+    assert result.err == f"{label}, which has heard no leader since it started\n"
+    for is_leader, age_s, says in (
+        (False, 125.4, "in touch with a leader 2m5s ago"),
+        (True, 0.25, "in touch with a majority of the managers 0.2s ago"),
+    ):
+        daemon.status = msgspec.structs.replace(daemon.status, is_leader=is_leader, leader_contact_s=age_s)
+        assert daemon.run("service", "inspect", "web", "--stale").err == f"{label}, {says}\n"
+    assert [headers.stale for name, _, headers in daemon.calls if name == "service.list"] == [True] * 3

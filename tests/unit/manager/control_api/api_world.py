@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import trio
 from msgspec.structs import replace
 
-from swarmd.manager.control_api import ControlApi, MemberView, RaftView
+from swarmd.manager.control_api import ControlApi, MemberDetail, MemberView, RaftDetail, RaftView
 from swarmd.model import (
     Cluster,
     ContainerSpec,
@@ -142,9 +142,22 @@ class FakeRaft:
         self.swarm_id = SWARM
         self.remote_addresses = ("m1:1",)
         self.session = "connected"
+        self.leader_contact_s: float | None = 0.3
+        self.details: dict[int, MemberDetail] = {}
 
     def members(self) -> tuple[MemberView, ...]:
         return self.member_views
+
+    def detail(self) -> RaftDetail:
+        return RaftDetail(
+            member_id=1,
+            role="leader" if self.is_leader else "follower",
+            first_index=5,
+            last_index=72,
+            snapshot_index=4,
+            removed_members=2,
+            members=self.details,
+        )
 
     def cut_off(self, *node_ids: str) -> None:
         """These members do not answer."""

@@ -121,12 +121,31 @@ async def test_demotion_that_costs_the_quorum_is_refused(world: World) -> None:
         await world.ask(NODE_UPDATE, demotion(world, "m2"))
     assert caught.value.hint is not None
     assert "1 of 2 managers would answer and 2 are needed" in caught.value.hint
+    assert "managers: 3 -> 2 voters; failures tolerated: 1 -> 0" in caught.value.hint
+    assert "--force" in caught.value.hint
     assert world.store.state.digest == before
+
+
+async def test_a_forced_demotion_is_noted_although_it_cannot_be_carried_out_yet(world: World) -> None:
+    three_managers(world)
+    world.raft.cut_off("m3")
+    view = await world.ask(NODE_UPDATE, replace(demotion(world, "m2"), force=True))
+    assert view.node.spec.desired_role is Role.WORKER
+    assert view.node.role is Role.MANAGER
+
+
+async def test_a_manager_outside_raft_may_be_demoted_by_force(world: World) -> None:
+    three_managers(world)
+    world.raft.member_views = world.raft.member_views[:2]
+    view = await world.ask(NODE_UPDATE, replace(demotion(world, "m3"), force=True))
+    assert view.node.spec.desired_role is Role.WORKER
 
 
 async def test_last_manager_stays(world: World) -> None:
     world.add_node("m1", member=1)
     world.add_node("w1")
+    with pytest.raises(FailedPrecondition, match="last manager"):
+        await world.ask(NODE_UPDATE, replace(demotion(world, "m1"), force=True))
     with pytest.raises(FailedPrecondition, match="last manager"):
         await world.ask(NODE_UPDATE, demotion(world, "m1"))
 
@@ -222,8 +241,9 @@ async def test_disconnected_node_needs_no_force(world: World) -> None:
 
 async def test_manager_must_be_demoted_first_even_with_force(world: World) -> None:
     three_managers(world)
-    with pytest.raises(FailedPrecondition, match="demoted first"):
+    with pytest.raises(FailedPrecondition, match="demoted first") as caught:
         await world.ask(NODE_REMOVE, RemoveNode(id="m3", force=True))
+    assert "managers: 3 -> 2 voters; failures tolerated: 1 -> 0" in (caught.value.hint or "")
     assert world.store.state.node("m3") is not None
 
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from swarmd.errors import Invalid, NotFound, ResourceExhausted, Unavailable
-from swarmd.manager.control_api import filters
+from swarmd.manager.control_api import MemberDetail, MemberView, filters
 from swarmd.model import NodeState
 from swarmd.wire import codec
 from swarmd.wire.control import (
@@ -26,6 +26,7 @@ from swarmd.wire.control import (
 from swarmd.wire.frames import FRAME_BYTES_MAX
 from swarmd.wire.methods import (
     CLUSTER_GET,
+    HEALTH,
     METHODS,
     NODE_ACCEPT,
     NODE_GET,
@@ -33,6 +34,7 @@ from swarmd.wire.methods import (
     NODE_REJECT,
     NODE_REMOVE,
     NODE_UPDATE,
+    RAFT_STATUS,
     SERVICE_CREATE,
     SERVICE_GET,
     SERVICE_LIST,
@@ -42,6 +44,7 @@ from swarmd.wire.methods import (
     TASK_GET,
     TASK_LIST,
 )
+from swarmd.wire.raft_status import RaftStatusRequest
 from tests.unit.manager.control_api.api_world import CA_KEY, SWARM, World, service_spec, task_of
 
 
@@ -124,11 +127,36 @@ async def test_status_needs_no_quorum(world: World) -> None:
     assert (status.term, status.commit_index, status.applied_index) == (7, 70, world.store.state.index)
     assert status.digest == world.store.state.digest
     assert status.session == "connected"
+    assert status.leader_contact_s == 0.3
+
+
+async def test_raft_status_is_this_managers_own_view(world: World) -> None:
+    for number, id in enumerate(("m1", "m2", "m3"), 1):
+        world.add_node(id, member=number)
+    world.raft.cut_off("m3")
+    world.raft.details = {2: MemberDetail(match=70, lag=2, last_contact_s=0.1)}
+    status = await world.ask(RAFT_STATUS, RaftStatusRequest())
+    assert world.linearized == 0
+    assert (status.node_id, status.member_id, status.role, status.term) == ("m1", 1, "leader", 7)
+    assert (status.first_index, status.last_index, status.commit_index, status.snapshot_index) == (5, 72, 70, 4)
+    assert (status.voters, status.needed, status.answering, status.removed_members) == (3, 2, 2, 2)
+    assert [m.node_name for m in status.members] == ["host-m1", "host-m2", "host-m3"]
+    assert [m.is_leader for m in status.members] == [True, False, False]
+    assert [(m.match, m.lag, m.last_contact_s) for m in status.members[1:]] == [(70, 2, 0.1), (None, None, None)]
+
+
+async def test_raft_status_counts_no_learner_and_needs_no_leader(world: World) -> None:
+    world.add_node("m1", member=1)
+    world.raft.member_views += (MemberView(member_id=9, node_id="gone", is_voter=False),)
+    world.raft.leader_node_id, world.raft.is_leader, world.raft.leader_contact_s = "", False, None
+    status = await world.ask(RAFT_STATUS, RaftStatusRequest())
+    assert (status.voters, status.needed, status.answering) == (1, 1, 1)
+    assert (status.role, status.leader_node_id, status.leader_contact_s) == ("follower", "", None)
+    assert [m.is_leader for m in status.members] == [False, False]
 
 
 def test_every_control_method_is_served(world: World) -> None:
-    prefixes = ("node.", "service.", "task.", "cluster.", "status")
-    assert set(world.handlers) == {method for name, method in METHODS.items() if name.startswith(prefixes)}
+    assert set(world.handlers) == {method for method in METHODS.values() if method.socket} - {HEALTH}
 
 
 async def test_no_reply_of_any_method_contains_the_key_or_a_certificate_request(world: World) -> None:
@@ -143,6 +171,7 @@ async def test_no_reply_of_any_method_contains_the_key_or_a_certificate_request(
     requests: list[tuple[Any, Any]] = [
         (CLUSTER_GET, GetCluster()),
         (STATUS, StatusRequest()),
+        (RAFT_STATUS, RaftStatusRequest()),
         (NODE_LIST, ListNodes()),
         (NODE_GET, GetObject(id="w1")),
         (NODE_UPDATE, UpdateNode(id="w1", spec=node.spec)),

@@ -1,0 +1,21 @@
+"""`raft status`."""
+
+from __future__ import annotations
+
+from swarmctl.invocation import Invocation
+from swarmctl.render.raft import raft_document, raft_summary
+from swarmctl.show import Kind, show_one
+from swarmctl.verbs import group, verb
+from swarmd.wire.methods import RAFT_STATUS
+from swarmd.wire.raft_status import RaftStatusRequest
+
+app = group("raft", "How the managers agree.")
+
+
+@verb(app, "status")
+def status(call: Invocation) -> None:
+    """Show term, leader, log and members as this manager sees them. Needs no leader."""
+    with call.client(is_own_view=True) as client:
+        found = client.read(RAFT_STATUS, RaftStatusRequest())
+    kind = Kind(lambda reply: reply.node_id, lambda reply: reply.node_id, raft_document)
+    show_one(call, kind, found, lambda: raft_summary(found))
