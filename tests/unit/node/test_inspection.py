@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import pytest
 from swarmd import __main__ as daemon
 from swarmd.errors import FailedPrecondition
 from swarmd.manager.dump import REDACTED, Range
+from swarmd.node.founding import open_log
 from swarmd.node.identity import StateDirectory
 from swarmd.node.inspection import dump_lines, report, verify
-from swarmd.raft import ChangeKind
+from swarmd.raft import ChangeKind, Entry, EntryKind, HardState
 from swarmd.storage.lock import hold
+from swarmd.storage.log_store import LogBatch
+from swarmd.wire.raft_codec import encode_runs
 from tests.unit.node.lost_group import OTHERS, Group, a_service, place_in_newest_row, tree
 
 
@@ -187,3 +191,19 @@ def test_what_makes_no_sense_is_one_line(
     assert told[0].startswith("Error: ")
     assert says in told[0]
     assert "Traceback" not in "".join(told)
+
+
+def test_what_a_killed_daemon_left_in_the_write_ahead_log_is_read_too(tmp_path: Path, group: Group) -> None:
+    """kill -9 leaves commits there; the files are copied while the log is open, as they are after a crash."""
+    directory = group.make(tmp_path / "live")
+    late = Entry(group.last + 1, 1, EntryKind.NOOP)
+    store = open_log(group.identity, directory.raft, directory.data_keys, bytes)
+    try:
+        store.write(LogBatch(hard_state=HardState(term=1, commit=late.index), runs=encode_runs([late])))
+        shutil.copytree(directory.path, tmp_path / "dead")
+    finally:
+        store.close()
+    assert (tmp_path / "dead" / "raft" / "raft.db-wal").stat().st_size
+    before = tree(tmp_path / "dead")
+    assert verify(tmp_path / "dead").commit == late.index
+    assert tree(tmp_path / "dead") == before
