@@ -156,7 +156,8 @@ class LeaderProxy:
         leader = self._driver.configuration.member(self._driver.leader)
         if leader is None or self._driver.core.is_leader:
             raise Unavailable(
-                self._driver.quorum_arithmetic(), hint="more than half of the managers must be online; see `swarmctl raft status`"
+                self._driver.quorum_arithmetic(),
+                hint="more than half of the managers must be online; see `swarmctl raft status`",
             )
         connection = await self._while_it_leads(leader, lambda: self._link.to(leader), then=_another_leads(Unavailable))
         return await self._pass_on(leader, connection, method, call, request)
