@@ -280,7 +280,7 @@ WRONG_FLAGS: Final[dict[str, tuple[str, ...]]] = {
     "token that is none": ("SWMTKN-1-", "--join-addr", "127.0.0.1:9", "--join-token", "secret"),
     "token cut short": ("token", "--join-addr", "127.0.0.1:9", "--join-token", "SWMTKN-1-abc"),
     "unknown flag": ("No such option", "--frob"),
-    "word that is no flag": ("unexpected extra argument", "start"),
+    "word that is no flag": ("No such command", "start"),
 }  # fmt: skip
 
 
