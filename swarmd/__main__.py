@@ -149,13 +149,21 @@ def raft_dump(
     *,
     first: Annotated[int, typer.Option("--from", min=0, help="First index to print.")] = 0,
     last: Annotated[int, typer.Option("--to", min=0, help="Last index to print; 0: to the end.")] = 0,
+    objects: Annotated[bool, typer.Option("--objects", help="The objects as of --to, instead of the log.")] = False,
     unredacted: Annotated[bool, typer.Option("--unredacted", help="Print keys, tokens and environments too.")] = False,
 ) -> None:
-    """Print hard state, snapshot, membership and entries, one JSON object a line."""
+    """Print hard state, snapshot, membership and entries, or the objects they lead to, one JSON object a line."""
     from swarmd.manager.dump import Range
-    from swarmd.node.inspection import dump_lines
+    from swarmd.node.inspection import dump_lines, object_lines
 
-    _answer(lambda: dump_lines(state_dir.absolute(), Range(first=first, last=last), unredacted=unredacted))
+    def lines() -> Iterator[str]:
+        if not objects:
+            return dump_lines(state_dir.absolute(), Range(first=first, last=last), unredacted=unredacted)
+        if first:
+            raise Invalid("objects are as of one index", field="--from", hint="leave it out; --to names the index")
+        return object_lines(state_dir.absolute(), up_to=last, unredacted=unredacted)
+
+    _answer(lines)
 
 
 @raft.command("verify")

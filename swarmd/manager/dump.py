@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import Enum
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -27,9 +28,11 @@ from swarmd.state.command import (
     Remove,
     Report,
     Require,
+    Table,
     Update,
     decode_command,
 )
+from swarmd.state.store import State
 
 REDACTED: Final = "<redacted>"
 
@@ -62,6 +65,15 @@ def dump(log: OfflineLog, range: Range, *, unredacted: bool = False) -> Iterator
     for entry in stored.entries:
         if range.holds(entry.index):
             yield _entry(entry, log.known_commit, plain)
+
+
+def dump_objects(state: State, *, unredacted: bool = False) -> Iterator[Line]:
+    """What the log leads to: the state's index and digest, then every object, in order of kind and id."""
+    plain = Plain(unredacted=unredacted)
+    yield {"what": "state", "index": state.index, "digest": state.digest.hex()}
+    for table in Table:
+        for object in sorted(state.by_id_prefix(table, ""), key=attrgetter("id")):
+            yield {"what": "object", "table": table.name, "object": plain.struct(object)}
 
 
 def _membership(log: OfflineLog) -> Line:

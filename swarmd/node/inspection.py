@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from swarmd.errors import FailedPrecondition, Invalid
-from swarmd.manager.dump import Line, Range, dump
+from swarmd.manager.dump import Line, Range, dump, dump_objects
 from swarmd.manager.offline import NOT_COMMITTED, count_objects
 from swarmd.node.identity import StateDirectory
 from swarmd.node.offline_log import read_offline
@@ -46,6 +46,14 @@ def dump_lines(state_dir: Path, range: Range, *, unredacted: bool) -> Iterator[s
     """One JSON object a line. Raises `FailedPrecondition` for a running daemon, no log, or damage."""
     with _damage_is_an_answer(), read_offline(StateDirectory(state_dir)) as log:
         for line in dump(log, range, unredacted=unredacted):
+            yield _json(line)
+
+
+def object_lines(state_dir: Path, *, up_to: int = 0, unredacted: bool) -> Iterator[str]:
+    """The objects that snapshot and log lead to, as of `up_to` (0: what is known to be committed), one JSON object a
+    line. Raises as `dump_lines`."""
+    with _damage_is_an_answer(), read_offline(StateDirectory(state_dir)) as log:
+        for line in dump_objects(log.replay(up_to or log.known_commit), unredacted=unredacted):
             yield _json(line)
 
 

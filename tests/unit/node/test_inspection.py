@@ -14,7 +14,7 @@ from swarmd.errors import FailedPrecondition
 from swarmd.manager.dump import REDACTED, Range
 from swarmd.node.founding import open_log
 from swarmd.node.identity import StateDirectory
-from swarmd.node.inspection import dump_lines, report, verify
+from swarmd.node.inspection import dump_lines, object_lines, report, verify
 from swarmd.raft import ChangeKind, Entry, EntryKind, HardState
 from swarmd.storage.lock import hold
 from swarmd.storage.log_store import LogBatch
@@ -50,6 +50,33 @@ def test_a_log_is_shown_from_its_identity_to_its_last_entry(tmp_path: Path, grou
     (created,) = entries[-1]["changes"]
     assert (created["op"], created["table"], created["object"]["spec"]["name"]) == ("create", "SERVICE", "web")
     assert entries[-1]["actor"] == "local:test"
+
+
+def objects_of(directory: StateDirectory, up_to: int = 0, *, unredacted: bool = False) -> list[Any]:
+    lines = object_lines(directory.path, up_to=up_to, unredacted=unredacted)
+    return [json.loads(line) for line in lines]
+
+
+def test_objects_are_those_of_snapshot_and_log_together(tmp_path: Path, group: Group) -> None:
+    group.write(lambda tx: tx.create(a_service("late")))
+    whole = objects_of(group.make(tmp_path / "whole"))
+    cut = objects_of(group.make(tmp_path / "cut", snapshot_at=group.commit - 1))
+    assert cut == whole
+    assert whole[0]["index"] == group.commit
+    names = [line["object"]["spec"]["name"] for line in whole[1:] if line["table"] == "SERVICE"]
+    assert names == ["web"]
+    later = objects_of(group.make(tmp_path / "later"), group.last)
+    assert {line["object"]["spec"]["name"] for line in later[1:] if line["table"] == "SERVICE"} == {"web", "late"}
+
+
+def test_objects_hide_secrets_unless_asked_for(tmp_path: Path, group: Group) -> None:
+    directory = group.make(tmp_path)
+    cluster = group.state.cluster()
+    assert cluster is not None
+    token = cluster.root_ca.join_tokens.manager
+    assert token not in json.dumps(objects_of(directory))
+    assert "PASSWORD=<redacted>" in json.dumps(objects_of(directory))
+    assert token in json.dumps(objects_of(directory, unredacted=True))
 
 
 def test_a_range_holds_both_its_ends(tmp_path: Path, group: Group) -> None:
@@ -161,7 +188,7 @@ def test_damage_anywhere_is_one_clear_line_and_exit_1(
 
 def test_the_commands_print_lines_for_scripts(tmp_path: Path, group: Group, capsys: pytest.CaptureFixture[str]) -> None:
     directory = group.make(tmp_path)
-    for arguments in (["verify", "-o", "json"], ["dump", "--from", "2", "--to", "2"]):
+    for arguments in (["verify", "-o", "json"], ["dump", "--objects"], ["dump", "--from", "2", "--to", "2"]):
         with pytest.raises(SystemExit) as ended:
             daemon.main(["raft", arguments[0], str(directory.path), *arguments[1:]])
         assert not ended.value.code
@@ -177,6 +204,7 @@ def test_the_commands_print_lines_for_scripts(tmp_path: Path, group: Group, caps
         (["verify", "nowhere"], "holds no Raft log", 1),
         (["dump", "DIR", "--from", "-1"], "--from", 78),
         (["dump"], "DIR", 78),
+        (["dump", "DIR", "--objects", "--from", "2"], "--from", 78),
         (["heal", "DIR"], "heal", 78),
     ],
 )
