@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -97,3 +100,35 @@ def test_it_is_refused_while_the_others_have_a_leader(swarm: Swarm) -> None:
     follower.start(*arguments)
     follower.wait_ready()
     swarm.wait_voters(3)
+
+
+def test_of_two_survivors_the_one_with_the_newest_log_goes_on(swarm: Swarm) -> None:
+    swarm.join("node-4", role="manager")
+    swarm.join("node-5", role="manager")
+    swarm.wait_voters(5)
+    newest, behind, *lost = swarm.machines
+    behind.stop()
+    newest.ctl("service", "create", "--name", "late", "--image", "none", "--replicas", "0", "--no-wait")
+    for machine in (newest, *lost):
+        machine.kill()
+
+    found = {machine.name: verified(machine) for machine in (newest, behind)}
+    assert found["node-1"]["last_index"] > found["node-2"]["last_index"]
+    common = str(min(each["commit"] for each in found.values()))
+    digests = [verified(machine, "--to", common)["digest"] for machine in (newest, behind)]
+    assert digests[0] == digests[1], "the survivors' logs differ where both are committed"
+
+    newest.start(*newest.arguments, "--force-new-cluster")
+    newest.wait_ready()
+    assert services(newest) == ["late"]
+    behind.start()
+    wait_until(lambda: not (behind.state_dir / "raft").exists(), 60, "the former manager keeps its log", behind.tail)
+    wait_until(lambda: ready(newest, behind), 60, "the former manager is no worker", behind.tail)
+    swarm.machines = [newest, behind]
+
+
+def verified(machine: Machine, *arguments: str) -> Any:
+    """What `swarmd raft verify` says of a stopped manager."""
+    command = [sys.executable, "-m", "swarmd", "raft", "verify", str(machine.state_dir), "-o", "json", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    return json.loads(done.stdout)
