@@ -81,8 +81,8 @@ class Leadership:
 
     @property
     def live(self) -> frozenset[int]:
-        """Members that answered within the last election timeout, itself included."""
-        answering = (p.member_id for p in self._followers if self._is_active(p) and not p.is_rolled_back)
+        """Members that answer at present, itself included: those that a change of membership may count on."""
+        answering = (p.member_id for p in self._followers if self._answers(p) and not p.is_rolled_back)
         return frozenset({self._member_id, *answering})
 
     def views(self) -> tuple[ProgressView, ...]:
@@ -102,6 +102,11 @@ class Leadership:
 
     def _is_active(self, progress: Progress) -> bool:
         return progress.has_answered and progress.ticks_since_heard < self._settings.election_ticks_min
+
+    def _answers(self, progress: Progress) -> bool:
+        """Stricter than active: whoever died within the last timeout must not carry a change that cannot do without it."""
+        patience = max(2, self._settings.election_ticks_min // 2)
+        return progress.has_answered and progress.ticks_since_heard < patience
 
     def sync_members(self) -> None:
         """The configuration changed: know its members and nobody else. A new one is first sent the newest entry."""
@@ -134,9 +139,7 @@ class Leadership:
 
     def _note_steadiness(self, progress: Progress) -> None:
         lag = self._log.last_index - progress.match
-        patience = max(2, self._settings.election_ticks_min // 2)
-        answering = progress.has_answered and progress.ticks_since_heard < patience
-        steady = answering and lag <= self._settings.promote_lag_max
+        steady = self._answers(progress) and lag <= self._settings.promote_lag_max
         progress.steady_ticks = progress.steady_ticks + 1 if steady else 0
 
     def heartbeat(self) -> None:

@@ -156,6 +156,8 @@ class Nemesis:
                     self._add(leader)
                 continue
             member = self._rng.choice(members)
+            if self._lost and kind is ChangeKind.REMOVE and member.member_id not in self._lost:
+                continue  # two of three gone is more than three survive, the second one by an operator's hand or not
             self._propose(leader, MembershipChange(kind=kind, member=member))
 
     def _add(self, leader: SimulatedMember) -> None:
