@@ -14,12 +14,15 @@ from swarmd.model import Cluster, Node, RemovedNode, Service, StoredObject, Task
 from swarmd.raft import SnapshotMeta
 from swarmd.state import digest as digests
 from swarmd.state.command import Command, CommandId, IdempotencyKey, Outcome, Table, Verdict, decode_command
+from swarmd.state.history import History
 from swarmd.state.judge import Plan
 from swarmd.state.results import RESULTS_MAX, Results
+from swarmd.state.selectors import Selection
 from swarmd.state.snapshot import Capture, Contents, SnapshotReader, capture
 from swarmd.state.tables import Index, Rows, Tables, fold, slot_key
 from swarmd.state.transaction import Transaction
 from swarmd.state.watch import EVENTS_MAX, Route, Router, Subscription
+from swarmd.state.watcher import Watcher
 
 O = TypeVar("O", bound=StoredObject)  # noqa: E741
 
@@ -38,6 +41,7 @@ class State:
         self._results_max = results_max
         self._results = Results(results_max=results_max)
         self._router = Router()
+        self._history = History()
         self.digest = digests.START
         """Running SHA-256 over (entry index, body, verdict): equal on all members at equal `index`."""
 
@@ -144,10 +148,12 @@ class State:
             plan.carry_out()
             if command.key is not None:
                 self._results.remember(command, outcome)
+            if writes := plan.writes.values():
+                self._history.record(index, command.at, len(body), writes)
             router = self._router
             if router.is_listened_to:
-                for rows, old, new in plan.writes.values():
-                    router.publish(rows.table, old, new, index)
+                for rows, old, new in writes:
+                    router.publish(rows.table, old, new, index, command.at)
                 router.wake()
         return outcome
 
@@ -167,6 +173,17 @@ class State:
         by a field that events are not routed by.
         """
         return self._router.subscribe(routes, wake, events_max)
+
+    def watch(self, selection: Selection, *, after: int, wake: Callable[[], None]) -> Watcher:
+        """What entries after `after` (at most `index`) did and do, as far as it fits; see `state.watcher`.
+
+        `wake` is called as with `subscribe`. Raises `Gone` if the history does not reach back so far.
+        """
+        if after > self.index:
+            raise Internal(f"version {after} is not applied yet")
+        return Watcher(
+            self._router, self._history, selection, index=lambda: self._tables.index, position=after, wake=wake
+        )
 
     # -- snapshots ------------------------------------------------------------------------------------------------
     def capture(self) -> Capture:
@@ -188,6 +205,7 @@ class State:
         self._tables = contents.tables
         self._results = Results(contents.results.copy(), contents.results.horizon, results_max=self._results_max)
         self.digest = contents.digest
+        self._history.begin_at(self.index)
         self._router.cut_off_all()
 
     def state_hash(self) -> bytes:

@@ -30,12 +30,14 @@ class Route(msgspec.Struct, frozen=True, gc=False):
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One object changed. `old` None: created; `new` None: removed. `index` is the entry that did it."""
+    """One object changed. `old` None: created; `new` None: removed. `index` is the entry that did it, `at` the
+    proposer's clock."""
 
     table: Table
     old: StoredObject | None
     new: StoredObject | None
     index: int
+    at: float = 0.0
 
     @property
     def id(self) -> str:
@@ -125,7 +127,9 @@ class Router:
             if table.is_empty:
                 del self._tables[route.table]
 
-    def publish(self, table: Table, old: StoredObject | None, new: StoredObject | None, index: int) -> None:
+    def publish(
+        self, table: Table, old: StoredObject | None, new: StoredObject | None, index: int, at: float = 0.0
+    ) -> None:
         """Queue the event for those it concerns; `wake` tells them."""
         routes = self._tables.get(table)
         if routes is None:
@@ -133,7 +137,7 @@ class Router:
         subscribers = routes.concerned(old, new)
         if not subscribers:
             return
-        event = Event(table, old, new, index)
+        event = Event(table, old, new, index, at)
         for subscription in subscribers:
             if subscription._push(event):  # noqa: SLF001 - the router's other half
                 self._to_wake.append(subscription)

@@ -1,0 +1,87 @@
+"""What the last entries did, kept for those who resume: bounded by what it may weigh, never by time.
+
+Recording is on the way of every write, so it keeps what apply has in its hands and makes nothing of it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator
+from typing import Any, Final
+
+from swarmd.model import StoredObject
+from swarmd.state.tables import Rows
+
+HISTORY_BYTES_MAX: Final = 32 << 20
+"""Of entries, each with `EVENT_BYTES` more for every object it changed."""
+EVENT_BYTES: Final = 1024
+"""About what one event holds in memory beside its entry's bytes: the record, and an old object that nobody else has."""
+_COMPACT_MIN: Final = 1024
+
+Change = tuple[Rows[Any], StoredObject | None, StoredObject | None]
+"""(rows, old, new), as `judge.Plan` makes it."""
+Record = tuple[int, float, int, list[Change]]
+"""(index, the proposer's clock, weight, changes in order)."""
+
+
+class History:
+    """The changes of every entry after `start`. The newest entry is kept whatever it weighs.
+
+    Args:
+        bytes_max: what all records together may weigh.
+    """
+
+    __slots__ = ("_bytes_max", "_first", "_records", "_weight", "start")
+
+    def __init__(self, *, bytes_max: int = HISTORY_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._records: list[Record | None] = []
+        self._first = 0
+        """Position of the oldest record; those before it are given up already."""
+        self._weight = 0
+        self.start = 0
+        """Entries up to this one are not in it (any more)."""
+
+    def __len__(self) -> int:
+        return len(self._records) - self._first
+
+    def record(self, index: int, at: float, body_bytes: int, changes: Collection[Change]) -> None:
+        """Note what entry `index` did. An entry without changes need not be noted."""
+        weight = body_bytes + EVENT_BYTES * len(changes)
+        self._records.append((index, at, weight, [*changes]))
+        self._weight += weight
+        if self._weight > self._bytes_max:
+            self._trim()
+
+    def begin_at(self, index: int) -> None:
+        """Forget everything: the state was replaced by a snapshot at `index`."""
+        self._records, self._first, self._weight = [], 0, 0
+        self.start = index
+
+    def after(self, index: int) -> Iterator[Record]:
+        """What entries after `index` did, oldest first. Valid until the next record."""
+        records = self._records
+        oldest = bisect_right(records, index, lo=self._first, key=_index_of)
+        for position in range(oldest, len(records)):
+            record = records[position]
+            assert record is not None
+            yield record
+
+    def _trim(self) -> None:
+        records, first = self._records, self._first
+        while self._weight > self._bytes_max and first < len(records) - 1:
+            oldest = records[first]
+            assert oldest is not None
+            self.start = oldest[0]
+            self._weight -= oldest[2]
+            records[first] = None
+            first += 1
+        if first >= _COMPACT_MIN and 2 * first > len(records):
+            del records[:first]
+            first = 0
+        self._first = first
+
+
+def _index_of(record: Record | None) -> int:
+    assert record is not None
+    return record[0]
