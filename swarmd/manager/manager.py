@@ -286,7 +286,7 @@ class Manager:
         return self.parts is not None and self.parts.driver.state.removed_node(node_id) is not None
 
 
-async def _not_yet(call: Call, request: Any) -> Any:
+async def _not_yet(call: Call, request: Any, *stream: Any) -> Any:
     raise Unavailable(
         "this manager has not joined the other managers yet", hint="its log says what it waits for; ask another manager"
     )

@@ -85,7 +85,7 @@ class Doors:
         authorise(method, caller, swarm_id=self._credentials.identity.swarm_id, is_removed=lambda _: False)
 
 
-async def _ask_a_manager(call: Call, request: Any) -> Any:
+async def _ask_a_manager(call: Call, request: Any, *stream: Any) -> Any:
     raise FailedPrecondition(
         "this node is not a manager", hint="use the control socket of a manager (-s, SWARM_SOCKET)"
     )

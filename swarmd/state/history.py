@@ -16,11 +16,13 @@ HISTORY_BYTES_MAX: Final = 32 << 20
 """Of entries, each with `EVENT_BYTES` more for every object it changed."""
 EVENT_BYTES: Final = 1024
 """About what one event holds in memory beside its entry's bytes: the record, and an old object that nobody else has."""
+_TRIMMED_PART: Final = 16
+"""Once over the bound, a 16th of it is freed at once: giving up one record for each new one costs more."""
 _COMPACT_MIN: Final = 1024
 
 Change = tuple[Rows[Any], StoredObject | None, StoredObject | None]
 """(rows, old, new), as `judge.Plan` makes it."""
-Record = tuple[int, float, int, list[Change]]
+Record = tuple[int, float, int, tuple[Change, ...]]
 """(index, the proposer's clock, weight, changes in order)."""
 
 
@@ -48,7 +50,7 @@ class History:
     def record(self, index: int, at: float, body_bytes: int, changes: Collection[Change]) -> None:
         """Note what entry `index` did. An entry without changes need not be noted."""
         weight = body_bytes + EVENT_BYTES * len(changes)
-        self._records.append((index, at, weight, [*changes]))
+        self._records.append((index, at, weight, tuple(changes)))
         self._weight += weight
         if self._weight > self._bytes_max:
             self._trim()
@@ -69,7 +71,8 @@ class History:
 
     def _trim(self) -> None:
         records, first = self._records, self._first
-        while self._weight > self._bytes_max and first < len(records) - 1:
+        aim = self._bytes_max - self._bytes_max // _TRIMMED_PART
+        while self._weight > aim and first < len(records) - 1:
             oldest = records[first]
             assert oldest is not None
             self.start = oldest[0]

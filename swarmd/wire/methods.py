@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar
 
 from swarmd.model import Role
-from swarmd.wire import ca, control, dispatch, peer, raft_status
+from swarmd.wire import ca, control, dispatch, peer, raft_status, watch
 
 Req = TypeVar("Req")
 Resp = TypeVar("Resp")
@@ -147,6 +147,7 @@ TASK_GET = _control("task.get", control.GetObject, control.TaskView, mutates=Fal
 CLUSTER_GET = _control("cluster.get", control.GetCluster, control.ClusterView, mutates=False)
 RAFT_STATUS = _control("raft.status", raft_status.RaftStatusRequest, raft_status.RaftStatusReply, mutates=False)
 STATUS = _control("status", control.StatusRequest, control.StatusReply, mutates=False)
+WATCH = Method("watch", watch.WatchRequest, watch.WatchMessage, roles=MANAGERS, socket=True, shape=Shape.SERVER_STREAM)
 
 METHODS: Final[dict[str, Method[Any, Any]]] = {
     method.name: method for method in list(globals().values()) if isinstance(method, Method)

@@ -54,8 +54,12 @@ class Access:
         """The state, at least as new as when the call began; whatever this manager has if the caller asked for
         `stale`. Raises `Unavailable` without a quorum."""
         if not call.headers.stale:
-            await self._linearize()
+            await self.linearize()
         return self._store.state
+
+    async def linearize(self) -> None:
+        """Return once the state is at least as new as anything that was done when this was called. Raises as `read`."""
+        await self._linearize()
 
     async def write(
         self, call: Call, request: Any, fn: Callable[[Transaction], T], *, keyed: bool = True

@@ -13,13 +13,14 @@ from swarmd.manager.control_api.services import ServiceHandlers
 from swarmd.manager.control_api.status import StatusHandler
 from swarmd.manager.control_api.tasks import TaskHandlers
 from swarmd.manager.control_api.views import LocalNode, RaftView
+from swarmd.manager.control_api.watch import WatchHandler
 from swarmd.manager.proposer import Store
-from swarmd.transport.connection import UnaryHandler
+from swarmd.transport.connection import StreamHandler, UnaryHandler
 from swarmd.wire.methods import Method
 
 
 class ControlApi:
-    """Serves `node.*`, `service.*`, `task.*`, `cluster.get` and `status` on any manager.
+    """Serves `node.*`, `service.*`, `task.*`, `cluster.get`, `status` and `watch` on any manager.
 
     It lives as long as the manager, not as long as a reign: a write in flight is answered by whoever learns its fate.
     Mutations reach it on the leader only (followers pass them on before).
@@ -52,7 +53,11 @@ class ControlApi:
             ClusterHandlers(access),
             StatusHandler(access, membership=membership, local=local),
         )
+        self._watch = WatchHandler(access, node_id=lambda: local.node_id)
 
-    def handlers(self) -> dict[Method[Any, Any], UnaryHandler]:
+    def handlers(self) -> dict[Method[Any, Any], UnaryHandler | StreamHandler]:
         """Each method with its handler, ready for `Router.add`."""
-        return {method: handler for part in self._parts for method, handler in part.handlers().items()}
+        handlers: dict[Method[Any, Any], UnaryHandler | StreamHandler] = {**self._watch.handlers()}
+        for part in self._parts:
+            handlers |= part.handlers()
+        return handlers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar, cast
 
 import trio
@@ -60,6 +60,8 @@ class World:
         self.store = LocalStore()
         self.raft = FakeRaft()
         self.linearized = 0
+        self.linearize: Callable[[], Awaitable[None]] | None = None
+        """What a read index does beside being counted."""
         api = ControlApi(
             self.store,
             membership=lambda: cast("RaftView", self.raft),
@@ -68,11 +70,13 @@ class World:
             recall=self.store.state.known_result,
             now=lambda: EPOCH,
         )
-        self.handlers = api.handlers()
+        self.handlers: dict[Method[Any, Any], Any] = api.handlers()
 
     async def _linearize(self) -> None:
         await trio.lowlevel.checkpoint()
         self.linearized += 1
+        if self.linearize is not None:
+            await self.linearize()
 
     async def ask(
         self,
