@@ -86,6 +86,8 @@ class Machine:
         self.log = root / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.env = env or {}
+        self.inside: list[str] = []
+        """What goes before the daemon's command: the namespace it runs in."""
         self.arguments: list[str] = []
 
     # -- life -----------------------------------------------------------------------------------------------------
@@ -94,7 +96,7 @@ class Machine:
         """Start the daemon; the same arguments as last time if none are given."""
         if arguments or not self.arguments:
             self.arguments = list(arguments)
-        command = [sys.executable, "-m", "swarmd", "-d", str(self.state_dir), "--hostname", self.name]
+        command = [*self.inside, sys.executable, "-m", "swarmd", "-d", str(self.state_dir), "--hostname", self.name]
         if "--listen-control-api" not in self.arguments:
             command += ["--listen-control-api", str(self.socket)]
         if "--executor" not in self.arguments:
