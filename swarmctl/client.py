@@ -62,19 +62,21 @@ class Client:
         """As many tries as 30 s hold, all under one idempotency key, so that it takes effect at most once.
 
         Raises the daemon's error; `Unavailable` when time is up, or at once when the daemon has waited in vain for a
-        leader; `OutcomeUnknown` if it may still take effect.
+        leader; `OutcomeUnknown` if one of the tries may still take effect.
         """
         headers = Headers(key=self._environment.random_bytes(KEY_BYTES), seen_index=self._index())
         clock = self._environment.monotonic
         give_up_at, pause = clock() + CHANGE_S_MAX, RETRY_S_MIN
+        doubt: SwarmError | None = None
         while True:
             began = clock()
             try:
                 return self._call(method, request, timeout_s=min(give_up_at - began, CALL_S_MAX), headers=headers)
             except (Unavailable, DeadlineExceeded) as error:
+                doubt = error if isinstance(error, OutcomeUnknown | DeadlineExceeded) else doubt
                 has_waited = type(error) is Unavailable and clock() - began >= LAST_WORD_S_MIN
                 if has_waited or give_up_at - clock() <= pause:
-                    raise _last_word(error) from error
+                    raise _last_word(error, doubt) from error
             self._environment.sleep(pause)
             pause = min(2 * pause, RETRY_S_MAX)
 
@@ -94,10 +96,12 @@ class Client:
             raise
 
 
-def _last_word(error: SwarmError) -> SwarmError:
+def _last_word(error: SwarmError, doubt: SwarmError | None) -> SwarmError:
+    """`error` ended the last try; `doubt` an earlier one, or the same, of which nobody can say whether it acted."""
+    if doubt is None or isinstance(error, OutcomeUnknown):
+        return error
     if isinstance(error, DeadlineExceeded):
-        return OutcomeUnknown(
-            "the daemon did not answer in time, and the change may still take effect",
-            hint="look before you try again",
-        )
-    return error
+        what = "the daemon did not answer in time"
+    else:
+        what = f"an earlier try was not answered, and then: {error.message}"
+    return OutcomeUnknown(f"{what}; the change may still take effect", hint="look before you try again")

@@ -23,7 +23,7 @@ from wsproto.events import (
 )
 from wsproto.utilities import ProtocolError
 
-from swarmd.errors import DeadlineExceeded, Internal, SwarmError, Unavailable
+from swarmd.errors import DeadlineExceeded, Internal, OutcomeUnknown, SwarmError, Unavailable
 from swarmd.transport import events
 from swarmd.transport.session import Session
 from swarmd.wire.codec import convert
@@ -41,6 +41,10 @@ _WHY_NOT: Final = {
     errno.EACCES: ("you may not open {path}", "use the account that runs swarmd, or root"),
     errno.ENOTSOCK: ("{path} is no socket", "name the daemon's socket with -s or SWARM_SOCKET"),
 }
+
+
+class _Lost(Unavailable):
+    """The connection is gone. Unlike the daemon's own `Unavailable` it says nothing about the call under way."""
 
 
 class BlockingConnection:
@@ -97,7 +101,8 @@ class BlockingConnection:
         timeout_s: float = 15.0,
         headers: Headers = NO_HEADERS,
     ) -> Resp:
-        """Raises the server's error, `DeadlineExceeded`, `Unavailable`."""
+        """Raises the server's error, `DeadlineExceeded`, `Unavailable`; `OutcomeUnknown` if the connection was lost under
+        a call that changes something."""
         if method.shape is not Shape.UNARY:
             raise ValueError(f"{method.name} is a stream: stream() it")
         for reply in self._messages(method, request, headers=headers, timeout_s=timeout_s):
@@ -147,7 +152,7 @@ class BlockingConnection:
         is_answered = False
         try:
             self._send(frame, deadline)
-            while (event := self._next_of(number, deadline)) is not None:
+            while (event := self._answer(method, number, deadline)) is not None:
                 is_answered = method.shape is Shape.UNARY
                 grant = self._session.consumed(number, event.size)
                 if grant is not None:
@@ -160,6 +165,18 @@ class BlockingConnection:
             if number in self._session and not is_answered:
                 self._give_up(number)
 
+    def _answer(self, method: Method[Any, Any], number: int, deadline: float) -> events.Received | None:
+        """As `_next_of`. Sent whole, a call may have been carried out whatever became of the connection; cut off, no."""
+        try:
+            return self._next_of(number, deadline)
+        except _Lost as lost:
+            if not method.mutates:
+                raise
+            raise OutcomeUnknown(
+                f"outcome unknown: {lost.message}",
+                hint="look before trying again; a retry with the same idempotency key never acts twice",
+            ) from lost
+
     def _next_of(self, number: int, deadline: float) -> events.Received | None:
         """The next message of a stream; None at its end. Other frames are answers that came too late."""
         while True:
@@ -171,7 +188,7 @@ class BlockingConnection:
                 case events.Failed(stream, error) if stream == number:
                     raise error
                 case events.Failed(0, error):
-                    raise Unavailable(f"{self._name} closed the connection: {error.message}")
+                    raise _Lost(f"{self._name} closed the connection: {error.message}")
                 case events.Opened(stream=stream):
                     self._send(self._session.error(stream, Unavailable("a client serves no calls")), deadline)
 
@@ -220,7 +237,7 @@ class BlockingConnection:
                     self._parts.append(bytes(data))
                     self._size += len(data)
                     if self._size > FRAME_BYTES_MAX:
-                        raise Unavailable(f"{self._name} sent a frame over {FRAME_BYTES_MAX} bytes")
+                        raise _Lost(f"{self._name} sent a frame over {FRAME_BYTES_MAX} bytes")
                     if is_last:
                         self._frames.append(b"".join(self._parts))
                         self._parts, self._size = [], 0
@@ -258,7 +275,7 @@ class BlockingConnection:
         try:
             self._websocket.receive_data(data)
         except ProtocolError as error:
-            raise Unavailable(f"{self._name} does not speak WebSocket: {error}") from error
+            raise _Lost(f"{self._name} does not speak WebSocket: {error}") from error
 
     def _limit(self, deadline: float) -> None:
         if deadline == math.inf:
@@ -269,5 +286,5 @@ class BlockingConnection:
             raise DeadlineExceeded("too late")
         self._socket.settimeout(left)
 
-    def _gone(self, why: str) -> Unavailable:
-        return Unavailable(f"the connection with {self._name} is gone: {why}")
+    def _gone(self, why: str) -> _Lost:
+        return _Lost(f"the connection with {self._name} is gone: {why}")

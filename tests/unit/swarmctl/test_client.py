@@ -116,6 +116,15 @@ def test_a_change_without_an_answer_may_have_happened(server: Server) -> None:
     assert len(server.headers) == 2
 
 
+@pytest.mark.parametrize("doubt", [OutcomeUnknown("the connection is gone"), DeadlineExceeded("slow")])
+def test_a_refusal_says_nothing_of_an_earlier_try_without_an_answer(server: Server, doubt: SwarmError) -> None:
+    server.duration_s = 10.0
+    server.failures = [doubt, Unavailable("no leader: 2 of 3 are needed")]
+    with pytest.raises(OutcomeUnknown, match="2 of 3"):
+        server.client().change(SERVICE_REMOVE, RemoveObject(id="x"))
+    assert len(server.headers) == 2
+
+
 def test_other_errors_are_not_retried(server: Server) -> None:
     server.failures = [Conflict("no")]
     with pytest.raises(Conflict):

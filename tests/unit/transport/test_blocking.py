@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 import trio
 
-from swarmd.errors import DeadlineExceeded, NotFound, Unavailable, Unimplemented
+from swarmd.errors import DeadlineExceeded, NotFound, OutcomeUnknown, SwarmError, Unavailable, Unimplemented
 from swarmd.model import Role
 from swarmd.transport.blocking import BlockingConnection
 from swarmd.transport.connection import Call, Router, Stream
 from swarmd.transport.control_socket import ControlSocket
-from swarmd.wire.control import GetObject, StatusReply, StatusRequest
+from swarmd.wire.control import GetObject, RemoveObject, StatusReply, StatusRequest
 from swarmd.wire.dispatch import AssignmentsMessage, AssignmentsRequest
 from swarmd.wire.frames import Headers, Hello
 from swarmd.wire.identity import Identity
-from swarmd.wire.methods import ASSIGNMENTS, HEALTH, NODE_GET, NODE_REMOVE, STATUS, TASK_GET
+from swarmd.wire.methods import ASSIGNMENTS, HEALTH, NODE_GET, NODE_REMOVE, SERVICE_REMOVE, STATUS, TASK_GET, Method
 from swarmd.wire.peer import HealthReply, HealthRequest
 
 IDENTITY = Identity(node_id="m1", role=Role.MANAGER, swarm_id="s")
@@ -36,6 +36,7 @@ class Daemon:
         self.path = path
         self.headers: list[Headers] = []
         self.cancelled = threading.Event()
+        self.is_stuck = threading.Event()
         self._ready = threading.Event()
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope()
@@ -59,6 +60,7 @@ class Daemon:
             STATUS: self._status,
             NODE_GET: self._missing,
             TASK_GET: self._stuck,
+            SERVICE_REMOVE: self._stuck,
             ASSIGNMENTS: self._count,
             HEALTH: self._large,
         }
@@ -77,6 +79,7 @@ class Daemon:
         raise NotFound(f"no node {request.id}", hint="swarmctl node ls")
 
     async def _stuck(self, call: Call, request: GetObject) -> Any:
+        self.is_stuck.set()
         try:
             await trio.sleep_forever()
         finally:
@@ -210,6 +213,39 @@ def test_a_daemon_that_goes_away_is_unavailable(tmp_path: Path) -> None:
         connection.call(STATUS, StatusRequest())
     with connection, pytest.raises(Unavailable, match="gone"):
         connection.call(STATUS, StatusRequest())
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "is_unknown"),
+    [(SERVICE_REMOVE, RemoveObject(id="x"), True), (TASK_GET, GetObject(id="x"), False)],
+)
+def test_a_daemon_that_goes_away_under_a_change_leaves_its_outcome_unknown(
+    tmp_path: Path, method: Method[Any, Any], request_: Any, is_unknown: bool
+) -> None:
+    raised: list[SwarmError] = []
+    with Daemon(tmp_path / "s") as daemon:
+        connection = BlockingConnection.connect(daemon.path)
+
+        def call() -> None:
+            with pytest.raises(SwarmError) as caught:
+                connection.call(method, request_)
+            raised.append(caught.value)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        assert daemon.is_stuck.wait(10)
+    thread.join(10)
+    connection.close()
+    assert [isinstance(error, OutcomeUnknown) for error in raised] == [is_unknown]
+    assert isinstance(raised[0], Unavailable)
+
+
+def test_a_change_that_could_not_be_sent_surely_did_not_happen(tmp_path: Path) -> None:
+    with Daemon(tmp_path / "s") as daemon:
+        connection = BlockingConnection.connect(daemon.path)
+    with connection, pytest.raises(Unavailable) as caught:
+        connection.call(SERVICE_REMOVE, RemoveObject(id="x"))
+    assert not isinstance(caught.value, OutcomeUnknown)
 
 
 def test_the_client_imports_neither_trio_nor_tls() -> None:
