@@ -32,6 +32,7 @@ def raft_summary(status: RaftStatusReply) -> str:
             ),
             ("Commit", f"{status.commit_index}, applied {status.applied_index}"),
             ("Quorum", quorum_in_words(status.voters, status.needed, status.answering)),
+            *_digests(status),
         ]
     )
     header = ("Node", "Member ID", "Vote", "Reachability", "Match", "Lag", "Last Contact", "Address")
@@ -50,6 +51,21 @@ def quorum_in_words(voters: int, needed: int, answering: int) -> str:
     if left < 0:
         return f"{counted}: no quorum, {-left} more must come back"
     return f"{counted}: {left or 'none'} may fail"
+
+
+def _digests(status: RaftStatusReply) -> list[tuple[str, str]]:
+    """How the members' states compare; nothing before the first index at which they are compared."""
+    lines = []
+    if status.digests_agree_at:
+        told = f"{status.digests_agreeing} of {len(status.members)} members told theirs"
+        lines.append(("Digests", f"agree at {status.digests_agree_at} ({told})"))
+    elif status.digest_index:
+        lines.append(("Digest", f"{status.digest.hex()[:12]} at {status.digest_index}"))
+    if status.diverges_at:
+        lines.append(("ALARM", f"this manager's state diverges from the quorum's at {status.diverges_at} or before"))
+    if status.alarm:
+        lines.append(("ALARM", status.alarm))
+    return lines
 
 
 def _s(count: int) -> str:
@@ -82,5 +98,7 @@ def _row(member: RaftMember, status: RaftStatusReply) -> list[str]:
 def _reachability(member: RaftMember) -> str:
     if member.is_rolled_back:
         return "ROLLED BACK"
+    if member.is_diverging:
+        return "DIVERGING"
     snapshot = " (snapshot)" if member.is_receiving_snapshot else ""
     return Reachability(member.reachability).name + snapshot

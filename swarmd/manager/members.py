@@ -83,6 +83,12 @@ class Members:
             if member is not None:
                 await self._change(ChangeKind.REMOVE, member)
 
+    async def remove_exactly(self, member: Member) -> None:
+        """Remove this member, and not the one that its node may have become meanwhile. Raises as `remove_member`."""
+        async with self._lock:
+            if self.configuration().member(member.member_id) is not None:
+                await self._change(ChangeKind.REMOVE, member)
+
     async def readdress(self, node_id: str, addresses: tuple[str, ...]) -> None:
         """Note where this member answers now (the leader's own new addresses)."""
         async with self._lock:

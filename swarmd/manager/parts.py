@@ -16,6 +16,9 @@ from swarmd.manager.assembly import Opened
 from swarmd.manager.bell import Bell
 from swarmd.manager.ca_server import CAServer
 from swarmd.manager.control_api import ControlApi, LocalNode
+from swarmd.manager.digest_board import DigestBoard
+from swarmd.manager.digest_reporter import DigestReporter
+from swarmd.manager.digest_watch import DigestWatch
 from swarmd.manager.disk_watch import DiskWatch
 from swarmd.manager.dispatcher import Dispatcher
 from swarmd.manager.dispatcher import handlers as dispatcher_handlers
@@ -100,11 +103,16 @@ class Parts:
         )
         self.driver = RaftDriver(core, state, writer, self.peers, self.snapshots)
         self.peers.follow(core.configuration if core.configuration.members else hint)
-        self.facts = RaftFacts(self.driver, self.peers)
+        self.digest_board = DigestBoard(self.driver, self.driver.digests, on_divergence=self._keep_diverging_state)
+        self.facts = RaftFacts(self.driver, self.peers, self.digest_board)
         self.store = ReplicatedStore(self.driver, member_id=core.member_id, boot_id=rng.randbytes(16), now=now, rng=rng)
         self.members = Members(self.driver, identity.node_id, lambda address: dial(address, "control"), rng)
         self.leader_link = LeaderLink(lambda address: dial(address, "control"))
         self.proxy = LeaderProxy(self.driver, self.leader_link)
+        self.digest_reporter = DigestReporter(
+            self.driver, self.driver.digests, self.leader_link.to, heard=self.digest_board.heard
+        )
+        self._diverging_removed_at: dict[str, float] = {}
         self.ca_server = CAServer(self.store, local_root=local_root)
         self.leadership = Leadership(self.driver, self._components_of_a_reign, ended=self._reign_ended)
         self.dispatcher: Dispatcher | None = None
@@ -130,6 +138,7 @@ class Parts:
             methods.RAFT_SNAPSHOT: door.snapshot,
             methods.RAFT_JOIN: self.members.join,
             methods.RAFT_LEAVE: self.members.leave,
+            methods.RAFT_DIGEST: self.digest_board.report,
             **dispatcher_handlers(lambda: self.dispatcher, managers=self.facts.manager_peers),
             **api.handlers(),
         }
@@ -144,6 +153,8 @@ class Parts:
         await nursery.start(self.snapshots.run)
         await nursery.start(self.leader_link.run)
         await nursery.start(self.driver.run)
+        await nursery.start(self.driver.digests.run)
+        await nursery.start(self.digest_reporter.run)
         await nursery.start(self.leadership.run)
         nursery.start_soon(self._tell_sessions_of_managers)
         nursery.start_soon(self._close_on_removed_nodes)
@@ -165,6 +176,7 @@ class Parts:
             partial(RoleManagerLoop, store, self.members, now=now, rng=rng),
             partial(FeatureLevelLoop, store, known=self._features, rng=rng),
             partial(DiskWatch, self.driver, self.members),
+            partial(DigestWatch, self.driver, self.members, self.digest_board, self._diverging_removed_at),
             partial(DrainedLeader, self.driver, self._identity.node_id),
         )
 
@@ -237,6 +249,12 @@ class Parts:
             keep_entries=self._raft_config().log_entries_for_slow_followers,
             recorded=lambda: self.snapshots.prune(meta),
         )
+
+    def _keep_diverging_state(self) -> None:
+        """Before this log is set aside: the state in memory may be wrong where everything on disk is right."""
+        core, applied = self.driver.core, self.driver.applied
+        if applied > core.snapshot.index and core.term_of(applied) is not None:
+            self.snapshots.keep_as_evidence(self.driver.state, core.snapshot_meta(applied))
 
     def _snapshot_received(self, message: Message) -> None:
         self.driver.receive(message)

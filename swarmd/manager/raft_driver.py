@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import trio
 
 from swarmd.errors import SwarmError, Unavailable
+from swarmd.manager.digest_points import DigestPoints
 from swarmd.manager.log_disk import LogDisk
 from swarmd.manager.waiters import Fate, Proposal, Waiters
 from swarmd.raft import (
@@ -29,6 +30,7 @@ from swarmd.raft import (
     SnapshotMeta,
 )
 from swarmd.state.command import Command, Outcome, encode_command
+from swarmd.state.digest import is_agreed
 from swarmd.state.store import State
 from swarmd.storage.errors import StorageFailed
 from swarmd.storage.log_store import LogWriter
@@ -89,6 +91,7 @@ class RaftDriver:
     ) -> None:
         self.core = core
         self.state = state
+        self.digests = DigestPoints()
         self._disk = LogDisk(writer, self._disk_failed)
         self._outbox = outbox
         self._snapshots = snapshots
@@ -446,6 +449,8 @@ class RaftDriver:
             if waiter is not None:
                 waiter.settle(Fate.UNKNOWN, None)
             raise
+        if is_agreed(entry.index):
+            self.digests.applied(self.state)
         if waiter is not None:
             waiter.settle(Fate.COMMITTED if mine else Fate.SUPERSEDED, outcome)
 
@@ -457,6 +462,7 @@ class RaftDriver:
 
     async def _restore_snapshot(self, meta: SnapshotMeta) -> None:
         self.state.restore(meta, await self._snapshots.chunks(meta))
+        self.digests.forget()
         self._restore = None
         self._waiters.compacted(meta.index)
         self._applied_up_to(meta.index)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from swarmd.manager.control_api import MemberDetail, MemberView, RaftDetail
+from swarmd.manager.control_api import DigestDetail, MemberDetail, MemberView, RaftDetail
+from swarmd.manager.digest_board import DigestBoard
+from swarmd.manager.digest_votes import Findings
 from swarmd.manager.peers import Peers
 from swarmd.manager.raft_driver import TICK_S, RaftDriver
 from swarmd.wire.control import Reachability
@@ -12,9 +14,10 @@ from swarmd.wire.dispatch import ManagerPeer
 class RaftFacts:
     """Implements `control_api.RaftView`."""
 
-    def __init__(self, driver: RaftDriver, peers: Peers) -> None:
+    def __init__(self, driver: RaftDriver, peers: Peers, board: DigestBoard) -> None:
         self._driver = driver
         self._peers = peers
+        self._board = board
 
     @property
     def is_leader(self) -> bool:
@@ -50,7 +53,7 @@ class RaftFacts:
 
     def detail(self) -> RaftDetail:
         """This manager's own part. How far each member is, only its leader knows."""
-        core = self._driver.core
+        core, findings = self._driver.core, self._board.findings()
         return RaftDetail(
             member_id=core.member_id,
             role=core.role.name.lower(),
@@ -58,10 +61,24 @@ class RaftFacts:
             last_index=core.last_index,
             snapshot_index=core.snapshot.index,
             removed_members=len(core.configuration.removed),
-            members=self._seen_as_leader() if core.is_leader else self._seen_as_follower(),
+            members=self._seen_as_leader(findings) if core.is_leader else self._seen_as_follower(),
+            digests=self._digests(findings),
         )
 
-    def _seen_as_leader(self) -> dict[int, MemberDetail]:
+    def _digests(self, findings: Findings) -> DigestDetail:
+        newest, hashed = self._board.own_points.newest, self._board.own_points.newest_hashed
+        return DigestDetail(
+            index=newest.index if newest is not None else 0,
+            digest=newest.digest if newest is not None else b"",
+            hashed_index=hashed.index if hashed is not None else 0,
+            state_hash=hashed.state_hash if hashed is not None else b"",
+            agree_at=findings.agreed_at,
+            agreeing=len(findings.agreeing),
+            diverges_at=self._board.diverges_at,
+            alarm=self._board.alarm,
+        )
+
+    def _seen_as_leader(self, findings: Findings) -> dict[int, MemberDetail]:
         core = self._driver.core
         return {
             p.member_id: MemberDetail(
@@ -70,6 +87,7 @@ class RaftFacts:
                 last_contact_s=0.0 if p.member_id == core.member_id else p.ticks_since_heard * TICK_S,
                 is_receiving_snapshot=p.is_snapshotting,
                 is_rolled_back=p.is_rolled_back,
+                is_diverging=findings.of_member(p.member_id) is not None,
             )
             for p in core.progress()
         }

@@ -99,11 +99,7 @@ class Snapshots:
 
     async def _take(self, capture: Capture, meta: SnapshotMeta) -> None:
         try:
-            chunks: list[bytes] = []
-            for chunk in encode_snapshot(capture, meta):
-                if chunk:
-                    chunks.append(chunk)
-                await trio.lowlevel.checkpoint()  # each step is <= 2 ms: heartbeats pass in between
+            chunks = await _encode(capture, meta)
             await self._in_thread(partial(self._store.save, meta, chunks))
             self._newest = max(self._newest, meta, key=lambda m: m.index)
             self._newest_bytes = sum(map(len, chunks))
@@ -111,6 +107,18 @@ class Snapshots:
             self._on_saved(meta)
         finally:
             self._taking = False
+
+    def keep_as_evidence(self, state: State, meta: SnapshotMeta) -> None:
+        """Write the state to a file among the snapshots in the background, and tell nobody: it is not to be used."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._keep_as_evidence, state.capture(), meta)
+
+    async def _keep_as_evidence(self, capture: Capture, meta: SnapshotMeta) -> None:
+        try:
+            path = await self._in_thread(partial(self._store.save, meta, await _encode(capture, meta)))
+            log.error("the state as it is here is kept as %s", path)
+        except StorageFailed as error:
+            log.error("the state as it is here could not be kept: %s", error)
 
     def prune(self, keep: SnapshotMeta) -> None:
         """Delete older files in the background, now that `keep` is the one the log names."""
@@ -187,6 +195,15 @@ class Snapshots:
         self._newest = max(self._newest, meta, key=lambda m: m.index)
         self._on_received(message)
         return Nothing()
+
+
+async def _encode(capture: Capture, meta: SnapshotMeta) -> list[bytes]:
+    chunks: list[bytes] = []
+    for chunk in encode_snapshot(capture, meta):
+        if chunk:
+            chunks.append(chunk)
+        await trio.lowlevel.checkpoint()  # each step is <= 2 ms: heartbeats pass in between
+    return chunks
 
 
 def _one_thread() -> InThread:

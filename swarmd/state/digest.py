@@ -18,6 +18,12 @@ START: Final = bytes(32)
 SKIPPED: Final = 255
 """Stands where the verdict stands, for noop and config entries."""
 
+AGREED_EVERY: Final = 64
+"""Members compare running digests at the multiples of this: a quiet swarm comes by one within hours, and a busy one
+spends a dictionary's write on it every few milliseconds."""
+HASH_EVERY_MIN: Final = 256
+"""The least entries between two full hashes: a small state costs about a millisecond."""
+
 _STEP: Final = Struct(">QB")
 _SLICE: Final = 64
 
@@ -25,6 +31,20 @@ _SLICE: Final = 64
 def extend(digest: bytes, index: int, verdict: int, body: bytes) -> bytes:
     """The running digest after the entry `index`."""
     return sha256(digest + _STEP.pack(index, verdict) + body).digest()
+
+
+def is_agreed(index: int) -> bool:
+    """Whether members compare their running digests at `index`."""
+    return index % AGREED_EVERY == 0
+
+
+def hash_every(items: int) -> int:
+    """Entries from one full hash of a state of `items` objects and results to the next: all members hash at multiples.
+
+    A power of two of at least twice the items, so that hashing adds about 3 us to an entry however large the state is,
+    and so that a member whose state has grown past a power still hashes at indexes where the others do too.
+    """
+    return max(HASH_EVERY_MIN, 1 << (2 * items - 1).bit_length())
 
 
 def hash_slices(capture: Capture) -> Generator[None, None, bytes]:

@@ -50,6 +50,11 @@ class State:
         """Raft index of the last applied entry (noop and config entries count)."""
         return self._tables.index
 
+    @property
+    def items(self) -> int:
+        """How many objects and results it holds: what hashing and copying it is proportional to."""
+        return sum(len(rows.objects) for rows in self._tables.by_table.values()) + len(self._results)
+
     # -- reads ------------------------------------------------------------------------------------------------
     def node(self, id: str) -> Node | None:
         """The node with this id, if there is one."""

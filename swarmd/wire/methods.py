@@ -80,6 +80,7 @@ RAFT_MESSAGES = Method("raft.messages", peer.RaftFrame, peer.Nothing, roles=MANA
 RAFT_SNAPSHOT = Method("raft.snapshot", peer.SnapshotChunk, peer.Nothing, roles=MANAGERS, shape=Shape.CLIENT_STREAM)
 RAFT_JOIN = Method("raft.join", peer.JoinRequest, peer.JoinReply, roles=MANAGERS, serves=Serves.LEADER_PROXY)
 RAFT_LEAVE = Method("raft.leave", peer.LeaveRequest, peer.Nothing, roles=MANAGERS, serves=Serves.LEADER_PROXY)
+RAFT_DIGEST = Method("raft.digest", peer.DigestReport, peer.DigestReply, roles=MANAGERS)
 HEALTH = Method("health", peer.HealthRequest, peer.HealthReply, roles=NODES, socket=True)
 
 # -- workers --------------------------------------------------------------------------------------------------------

@@ -52,6 +52,30 @@ class LeaveRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """A manager asks to be removed: itself only."""
 
 
+class DigestPoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A member's state at an agreed index: 32 bytes over the history up to there, and seldom 32 over the content."""
+
+    index: int
+    digest: bytes
+    state_hash: bytes = b""
+
+
+class DigestReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A member tells the leader its newest points, all that it has: they take the place of what it told before."""
+
+    member_id: int
+    points: tuple[DigestPoint, ...]
+    hash_form: bytes = b""
+    """What its full hashes cover. Those of another form (another version of swarmd) cannot be compared."""
+
+
+class DigestReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """How the leader finds the member's points."""
+
+    diverges_at: int = 0
+    """An index at which a quorum of voters holds another state; 0: none is known."""
+
+
 class HealthRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Ask whether the node answers."""
 

@@ -31,6 +31,8 @@ class RaftMember(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     is_receiving_snapshot: bool = False
     is_rolled_back: bool = False
     """It has less on its disk than it once acknowledged, and will be removed."""
+    is_diverging: bool = False
+    """A quorum of managers holds another state than it does, and it will be removed. Only a leader knows that."""
 
 
 class RaftStatusReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -55,3 +57,17 @@ class RaftStatusReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     members: tuple[RaftMember, ...] = ()
     removed_members: int = 0
     """How many member ids are refused for ever."""
+    digest_index: int = 0
+    """The newest agreed index that the answering manager has passed, and its running digest there; 0: none yet."""
+    digest: bytes = b""
+    state_hash_index: int = 0
+    """The same of the hash over all content, which is taken more seldom."""
+    state_hash: bytes = b""
+    digests_agree_at: int = 0
+    """The newest agreed index at which a quorum of voters holds the same. Only a leader knows that; else 0."""
+    digests_agreeing: int = 0
+    """How many members have told theirs for that index."""
+    diverges_at: int = 0
+    """Where a quorum holds another state than the answering manager does; 0: as far as is known nowhere."""
+    alarm: str = ""
+    """What is wrong with the members' states and was not mended. Only a leader knows that."""

@@ -4,6 +4,6 @@ Must not know who leads, how a call arrived, or how a change is proposed. `Contr
 """
 
 from swarmd.manager.control_api.api import ControlApi
-from swarmd.manager.control_api.views import LocalNode, MemberDetail, MemberView, RaftDetail, RaftView
+from swarmd.manager.control_api.views import DigestDetail, LocalNode, MemberDetail, MemberView, RaftDetail, RaftView
 
-__all__ = ["ControlApi", "LocalNode", "MemberDetail", "MemberView", "RaftDetail", "RaftView"]
+__all__ = ["ControlApi", "DigestDetail", "LocalNode", "MemberDetail", "MemberView", "RaftDetail", "RaftView"]

@@ -69,6 +69,14 @@ class StatusHandler:
             answering=sum(member.reachability is Reachability.REACHABLE for member in voters),
             members=tuple(self._member(m, detail.members.get(m.member_id, _UNKNOWN), raft) for m in members),
             removed_members=detail.removed_members,
+            digest_index=detail.digests.index,
+            digest=detail.digests.digest,
+            state_hash_index=detail.digests.hashed_index,
+            state_hash=detail.digests.state_hash,
+            digests_agree_at=detail.digests.agree_at,
+            digests_agreeing=detail.digests.agreeing,
+            diverges_at=detail.digests.diverges_at,
+            alarm=detail.digests.alarm,
         )
 
     def _member(self, member: MemberView, known: MemberDetail, raft: RaftView) -> RaftMember:
@@ -86,4 +94,5 @@ class StatusHandler:
             last_contact_s=known.last_contact_s,
             is_receiving_snapshot=known.is_receiving_snapshot,
             is_rolled_back=known.is_rolled_back,
+            is_diverging=known.is_diverging,
         )

@@ -27,6 +27,20 @@ class MemberDetail(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     last_contact_s: float | None = None
     is_receiving_snapshot: bool = False
     is_rolled_back: bool = False
+    is_diverging: bool = False
+
+
+class DigestDetail(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is known here of this manager's state compared with the others'; see `RaftStatusReply`."""
+
+    index: int = 0
+    digest: bytes = b""
+    hashed_index: int = 0
+    state_hash: bytes = b""
+    agree_at: int = 0
+    agreeing: int = 0
+    diverges_at: int = 0
+    alarm: str = ""
 
 
 class RaftDetail(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -40,6 +54,7 @@ class RaftDetail(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     removed_members: int
     members: dict[int, MemberDetail] = {}
     """By member id; nothing is known of one that is not here."""
+    digests: DigestDetail = DigestDetail()
 
 
 class RaftView(Protocol):

@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from swarmd.manager.digest_board import DigestBoard
 from swarmd.manager.raft_facts import RaftFacts
 from swarmd.wire.control import Reachability
 from tests.unit.manager.raft_cluster import Cluster, FakeManager, open_cluster
@@ -24,7 +25,8 @@ class Links:
 
 
 def facts_of(manager: FakeManager, *linked: int) -> RaftFacts:
-    return RaftFacts(manager.driver, cast("Any", Links(*(linked or (1, 2, 3)))))
+    board = DigestBoard(manager.driver, manager.driver.digests, on_divergence=lambda: None)
+    return RaftFacts(manager.driver, cast("Any", Links(*(linked or (1, 2, 3)))), board)
 
 
 def others(cluster: Cluster, leader: FakeManager) -> list[FakeManager]:
