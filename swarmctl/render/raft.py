@@ -8,7 +8,7 @@ from swarmctl.render.layout import summary, table
 from swarmctl.render.plain import plain
 from swarmctl.render.text import elapsed
 from swarmd.wire.control import Reachability
-from swarmd.wire.raft_status import RaftMember, RaftStatusReply
+from swarmd.wire.raft_status import KeyRotated, RaftMember, RaftStatusReply
 
 UNKNOWN = "-"
 
@@ -44,6 +44,18 @@ def raft_summary(status: RaftStatusReply) -> str:
 _WHO_KNOWS = "\nMatch and lag are the leader's to know, and who answers it: ask there.\n"
 
 
+def rotation_in_words(rotated: KeyRotated) -> str:
+    """`raft rotate-key`."""
+    if not rotated.old_keys:
+        return f"data key {rotated.key} seals everything on this manager's disk; no older one is left\n"
+    old = f"key{_s_of(len(rotated.old_keys))} {', '.join(map(str, rotated.old_keys))}"
+    reason = f" ({rotated.problem})" if rotated.problem else ""
+    return (
+        f"data key {rotated.key} seals from now on; {old} stay{_s(len(rotated.old_keys))} until everything is sealed "
+        f"anew, which goes on in the background{reason}: the daemon's log tells when\n"
+    )
+
+
 def quorum_in_words(voters: int, needed: int, answering: int) -> str:
     """`3 voters, 2 needed, 3 answer: 1 may fail`."""
     counted = f"{voters} voter{'' if voters == 1 else 's'}, {needed} needed, {answering} answer{_s(answering)}"
@@ -66,6 +78,11 @@ def _digests(status: RaftStatusReply) -> list[tuple[str, str]]:
     if status.alarm:
         lines.append(("ALARM", status.alarm))
     return lines
+
+
+def _s_of(count: int) -> str:
+    """Of a noun."""
+    return "" if count == 1 else "s"
 
 
 def _s(count: int) -> str:

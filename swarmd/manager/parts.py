@@ -24,6 +24,7 @@ from swarmd.manager.dispatcher import Dispatcher
 from swarmd.manager.dispatcher import handlers as dispatcher_handlers
 from swarmd.manager.drained_leader import DrainedLeader
 from swarmd.manager.feature_level import FeatureLevelLoop
+from swarmd.manager.key_rotation import KeyRotation
 from swarmd.manager.loops import AllocatorLoop, OrchestratorLoop, ReaperLoop, RoleManagerLoop, SchedulerLoop
 from swarmd.manager.members import Members
 from swarmd.manager.peers import RAFT_CLASS, Peers
@@ -101,6 +102,7 @@ class Parts:
             on_sent=lambda member_id, delivered: self.driver.snapshot_sent(member_id, delivered=delivered),
             on_received=self._snapshot_received,
         )
+        self.key_rotation = KeyRotation(opened.store.sealer, writer, self.snapshots.reseal, node_id=identity.node_id)
         self.driver = RaftDriver(core, state, writer, self.peers, self.snapshots)
         self.peers.follow(core.configuration if core.configuration.members else hint)
         self.digest_board = DigestBoard(self.driver, self.driver.digests, on_divergence=self._keep_diverging_state)
@@ -139,6 +141,7 @@ class Parts:
             methods.RAFT_JOIN: self.members.join,
             methods.RAFT_LEAVE: self.members.leave,
             methods.RAFT_DIGEST: self.digest_board.report,
+            methods.RAFT_ROTATE_KEY: self.key_rotation.handle,
             **dispatcher_handlers(lambda: self.dispatcher, managers=self.facts.manager_peers),
             **api.handlers(),
         }
@@ -156,6 +159,7 @@ class Parts:
         await nursery.start(self.driver.digests.run)
         await nursery.start(self.digest_reporter.run)
         await nursery.start(self.leadership.run)
+        nursery.start_soon(self.key_rotation.run)
         nursery.start_soon(self._tell_sessions_of_managers)
         nursery.start_soon(self._close_on_removed_nodes)
 

@@ -125,6 +125,13 @@ class Snapshots:
         assert self._nursery is not None
         self._nursery.start_soon(self._in_thread, partial(self._store.prune, keep))
 
+    async def reseal(self) -> None:
+        """Seal anew what names an older data key. No other reading or writing of snapshots meanwhile.
+
+        Raises `StorageDamaged`, `StorageFailed`. `Cancelled` waits for the file at hand.
+        """
+        await self._in_thread(self._store.reseal)
+
     # -- sending --------------------------------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:

@@ -32,8 +32,9 @@ from swarmd.raft import Entry, EntryKind, HardState, Member
 from swarmd.raft.membership import bootstrap_configuration
 from swarmd.state.command import CommandId, encode_command
 from swarmd.state.store import State
-from swarmd.storage.data_keys import load, load_or_create
+from swarmd.storage.data_keys import load
 from swarmd.storage.errors import StorageDamaged
+from swarmd.storage.key_file import KeyFile
 from swarmd.storage.log_store import LogBatch, LogIdentity, LogStore
 from swarmd.storage.sealing import Sealer, sealing_context
 from swarmd.wire.raft_codec import encode_runs
@@ -164,6 +165,5 @@ def open_log(
 
 
 def sealer_of(identity: LogIdentity, keys_path: Path, random_bytes: Callable[[int], bytes]) -> Sealer:
-    """What seals this member's blobs."""
-    keys = load_or_create(keys_path, random_bytes)
-    return Sealer(keys.by_id, keys.current, sealing_context(identity.swarm_id, identity.member_id))
+    """What seals this member's blobs, and counts them."""
+    return KeyFile(keys_path, random_bytes).sealer(sealing_context(identity.swarm_id, identity.member_id))

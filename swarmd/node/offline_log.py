@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from swarmd.manager.offline import OfflineLog
 from swarmd.node.identity import StateDirectory
 from swarmd.storage.data_keys import load
 from swarmd.storage.errors import StorageDamaged
+from swarmd.storage.key_file import KeyFile
 from swarmd.storage.lock import hold_unchanged
 from swarmd.storage.log_copy import LOG_NAME, copy_of_log
 from swarmd.storage.log_store import LogStore
@@ -47,13 +49,13 @@ def offline_log(store: LogStore, directory: StateDirectory) -> OfflineLog:
 
 
 def sealer_for(log_path: Path, keys_path: Path) -> Sealer:
-    """What opens this log: made of the keys that are there, and none is made.
+    """What opens this log: made of the keys that are there, and none is made. Reading alone leaves their file as it is.
 
     Raises `StorageDamaged` if either is missing or no file of ours.
     """
-    identity, keys = LogStore.read_identity(log_path), load(keys_path)
+    identity = LogStore.read_identity(log_path)
     if identity is None:
         raise StorageDamaged(f"{log_path} is empty, and the log of a manager never is")
-    if keys is None:
+    if load(keys_path) is None:
         raise StorageDamaged(f"{keys_path} is missing: nothing can be read without the data keys")
-    return Sealer(keys.by_id, keys.current, sealing_context(identity.swarm_id, identity.member_id))
+    return KeyFile(keys_path, os.urandom).sealer(sealing_context(identity.swarm_id, identity.member_id))

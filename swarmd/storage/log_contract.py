@@ -36,6 +36,15 @@ class StoredLog(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     entries: tuple[Entry, ...] = ()
 
 
+class Resealed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What one step of sealing anew did."""
+
+    changed: int
+    """Blobs that were sealed anew."""
+    after: int | None
+    """The index after which the next step begins, or None at the end of the log."""
+
+
 class LogStorage(Protocol):
     """A log that survives. Not thread-safe: one thread at a time. After `StorageFailed` only `close` may be called:
     what the failed call left behind is known only to the next `open`."""
@@ -61,6 +70,15 @@ class LogStorage(Protocol):
         If the log does not reach `meta.index`, or disagrees about its term (snapshot from a peer, Raft section 7),
         the whole log is dropped. A snapshot older than the one recorded changes nothing: two may finish out of order.
         """
+
+    def reseal(self, after: int) -> Resealed:
+        """Seal anew, in one short transaction, what names an older data key among the next rows after index `after`
+        (0: from the beginning, which includes what is no entry).
+
+        Raises `StorageFailed`; `StorageDamaged` for a row that does not open, and then nothing was changed and the log
+        may be used further.
+        """
+        ...
 
     def prepare(self) -> None:
         """Get ready for many writes, if there is anything that makes them faster. Optional; blocks for a moment."""

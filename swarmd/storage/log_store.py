@@ -20,9 +20,9 @@ from swarmd.raft import Entry, HardState, SnapshotMeta
 from swarmd.storage.database import check_structure, open_database, storage_errors
 from swarmd.storage.durable_files import make_private_directory, reserve
 from swarmd.storage.errors import StorageDamaged, StorageFailed
-from swarmd.storage.log_contract import LogBatch, LogIdentity, LogStorage, StoredLog, runs_to_write
+from swarmd.storage.log_contract import LogBatch, LogIdentity, LogStorage, Resealed, StoredLog, runs_to_write
 from swarmd.storage.log_writer import LogWriter
-from swarmd.storage.sealing import Sealer
+from swarmd.storage.sealing import Sealer, key_of
 from swarmd.wire import codec
 from swarmd.wire.raft_codec import EntryRun, decode_run, trim_run
 
@@ -42,6 +42,9 @@ WAL_PAGES_IDLE: Final = 256
 WAL_PAGES_MAX: Final = 4096
 """Pages in the WAL (17 MB) at which a write checkpoints itself, whoever waits."""
 WAL_PAGE_BYTES: Final = 4096 + 24
+RESEAL_ROWS: Final = 64
+RESEAL_BYTES: Final = 128 << 10
+"""One step of sealing anew ends at so many rows or sealed bytes: a commit behind it waits for about 2 ms."""
 
 _IDENTITY: Final = 1
 _HARD_STATE: Final = 2
@@ -175,6 +178,25 @@ class LogStore:
         self._durably(change)
         self._snapshot, self._last = meta, last
 
+    def reseal(self, after: int) -> Resealed:
+        """Seal anew what names an older data key among the next rows; see `LogStorage`."""
+        self._check_usable()
+        with storage_errors(self._path):
+            rows, is_last = self._rows_after(after)
+            runs = [self._open_run(row) for row in rows if self._is_old(row[3])]
+            kinds = [] if after else self._old_records()
+
+        def change() -> None:
+            for run in runs:
+                sealed = self._sealer.seal(run.body, _name_of_run(run.first, run.last, run.term))
+                self._db.execute("UPDATE run SET sealed = ? WHERE first = ?", (sealed, run.first))
+            for kind, content, is_readable in kinds:
+                self._put_record(kind, content, readable=is_readable)
+
+        if runs or kinds:
+            self._durably(change)
+        return Resealed(changed=len(runs) + len(kinds), after=None if is_last else rows[-1][0])
+
     def prepare(self) -> None:
         """Give the WAL its full size, so that commits overwrite it in place: that halves the time of a commit, since
         a file that grows must have its length synced too (DESIGN.md). Takes 20-90 ms; without room it is left out."""
@@ -260,6 +282,36 @@ class LogStore:
             return EntryRun(first, last, term, self._sealer.open(sealed, _name_of_run(first, last, term)))
         except StorageDamaged as error:
             raise StorageDamaged(f"{self._path}: entries {first}..{last}: {error}") from error
+
+    def _rows_after(self, index: int) -> tuple[list[Any], bool]:
+        """The next rows, and whether they are the last."""
+        cursor = self._db.cursor()
+        rows: list[Any] = []
+        size = 0
+        try:
+            for row in cursor.execute(
+                "SELECT first, last, term, sealed FROM run WHERE first > ? ORDER BY first LIMIT ?",
+                (index, RESEAL_ROWS + 1),
+            ):
+                if len(rows) == RESEAL_ROWS or size >= RESEAL_BYTES:
+                    return rows, False
+                rows.append(row)
+                size += len(row[3])
+        finally:
+            cursor.close()
+        return rows, True
+
+    def _is_old(self, sealed: bytes) -> bool:
+        return key_of(sealed) != self._sealer.current_key
+
+    def _old_records(self) -> list[tuple[int, bytes, bool]]:
+        """Kind, content, and whether it is readable without a key, of the records that name an older key."""
+        rows: list[Any] = self._db.execute("SELECT kind, plain, sealed FROM record").fetchall()
+        return [
+            (kind, self._sealer.open(sealed, _name_of_record(kind)), plain is not None)
+            for kind, plain, sealed in rows
+            if self._is_old(sealed)
+        ]
 
     def _load_entries(self) -> tuple[Entry, ...]:
         entries: list[Entry] = []

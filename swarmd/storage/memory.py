@@ -15,7 +15,7 @@ from swarmd.errors import Invalid
 from swarmd.model import Task, TaskStatus
 from swarmd.raft import HardState, SnapshotMeta
 from swarmd.storage.errors import StorageDamaged, StorageFailed
-from swarmd.storage.log_contract import LogBatch, LogIdentity, LogStorage, StoredLog, runs_to_write
+from swarmd.storage.log_contract import LogBatch, LogIdentity, LogStorage, Resealed, StoredLog, runs_to_write
 from swarmd.storage.log_writer import Done
 from swarmd.wire.raft_codec import EntryRun, decode_run, trim_run
 
@@ -84,6 +84,11 @@ class MemoryLogStore:
         bound = min(keep_from, meta.index + 1)
         self.runs = tuple(run for run in self.runs if agrees and run.last >= bound)
         self.snapshot = meta
+
+    def reseal(self, after: int) -> Resealed:
+        """Nothing is sealed here."""
+        self._check_usable()
+        return Resealed(changed=0, after=None)
 
     def prepare(self) -> None:
         """Nothing makes it faster."""
@@ -174,6 +179,9 @@ class MemorySnapshotStore:
         if meta not in self.snapshots:
             raise StorageDamaged(f"snapshot {meta.index} of term {meta.term} is missing")
         yield from self.snapshots[meta]
+
+    def reseal(self) -> None:
+        """Nothing is sealed here."""
 
     def prune(self, keep: SnapshotMeta) -> None:
         """See `SnapshotStore`."""

@@ -18,7 +18,7 @@ from swarmd.errors import Invalid
 from swarmd.raft import SnapshotMeta
 from swarmd.storage.durable_files import PRIVATE_FILE, make_private_directory, sync_directory
 from swarmd.storage.errors import StorageDamaged, StorageFailed
-from swarmd.storage.sealing import OVERHEAD_BYTES, Sealer
+from swarmd.storage.sealing import OVERHEAD_BYTES, Sealer, key_of
 from swarmd.wire import codec
 
 CHUNK_BYTES_MAX: Final = 1 << 20
@@ -43,12 +43,15 @@ class SnapshotStorage(Protocol):
         """Its plain chunks."""
         ...
 
+    def reseal(self) -> None:
+        """Seal anew the snapshots that name an older data key."""
+
     def prune(self, keep: SnapshotMeta) -> None:
         """Delete older and unfinished files."""
 
 
 class SnapshotStore:
-    """The snapshot files of one manager. One `save` or `prune` at a time; `read` beside them is fine."""
+    """The snapshot files of one manager. One `save`, `reseal` or `prune` at a time; `read` beside them is fine."""
 
     def __init__(self, directory: Path, sealer: Sealer) -> None:
         self._directory = directory
@@ -91,6 +94,24 @@ class SnapshotStore:
             raise StorageDamaged(f"{path} is missing") from error
         except OSError as error:
             raise StorageFailed(f"cannot read {path}: {error.strerror}") from error
+
+    def reseal(self) -> None:
+        """Seal anew, under the same name, each snapshot that names an older data key; delete unfinished ones.
+
+        Each file is the old one or the new one at any moment. Raises `StorageFailed`; `StorageDamaged` for one that
+        does not open, which stays as it is.
+        """
+        try:
+            paths = sorted(self._directory.iterdir()) if self._directory.is_dir() else []
+            found = [(path, match) for path in paths if (match := _NAME.fullmatch(path.name))]
+            for path, match in found:
+                if match["unfinished"]:
+                    path.unlink(missing_ok=True)
+                elif _keys_named(path) - {self._sealer.current_key}:
+                    meta = self._meta_in(path, SnapshotMeta(index=int(match["index"]), term=int(match["term"])))
+                    self.save(meta, self.read(meta))
+        except OSError as error:
+            raise StorageFailed(f"cannot seal anew what is in {self._directory}: {error.strerror}") from error
 
     def prune(self, keep: SnapshotMeta) -> None:
         """Delete older and unfinished files; keeps `keep` and the one before it. Without `keep`, nothing is deleted."""
@@ -157,27 +178,56 @@ class SnapshotStore:
             sealed = following
 
     def _check_meta(self, sealed: bytes, path: Path, meta: SnapshotMeta) -> None:
-        plain = self._sealer.open(sealed, _name_of_blob(meta, _META, 0))
+        if self._open_meta(sealed, path, meta) != meta:
+            raise StorageDamaged(f"{path} is a snapshot of another membership than the log says")
+
+    def _open_meta(self, sealed: bytes, path: Path, named: SnapshotMeta) -> SnapshotMeta:
+        """`named` has the index and term of the file's name, which is all that the seal says."""
+        plain = self._sealer.open(sealed, _name_of_blob(named, _META, 0))
         try:
-            found = codec.decode(plain, SnapshotMeta)
+            return codec.decode(plain, SnapshotMeta)
         except Invalid as error:
             raise StorageDamaged(f"{path}: {error}") from error
-        if found != meta:
-            raise StorageDamaged(f"{path} is a snapshot of another membership than the log says")
+
+    def _meta_in(self, path: Path, named: SnapshotMeta) -> SnapshotMeta:
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise StorageDamaged(f"{path} is no snapshot")
+            return self._open_meta(_next_blob(file, path), path, named)
+
+
+def _keys_named(path: Path) -> set[int]:
+    """The ids of the data keys that a file's blobs say they are sealed with. Reads a few bytes of each."""
+    named: set[int] = set()
+    with path.open("rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise StorageDamaged(f"{path} is no snapshot")
+        while (place := file.tell()) < end:
+            length, head = _length_of_blob(file, path), file.read(OVERHEAD_BYTES)
+            named.add(key_of(head))
+            file.seek(place + _LENGTH.size + length)
+    return named
 
 
 def _next_blob(file: BinaryIO, path: Path, *, or_end: bool = False) -> bytes:
     """The next sealed blob; empty at the end of the file if that may be here."""
-    header = file.read(_LENGTH.size)
-    if not header and or_end:
-        return b""
-    length = _LENGTH.unpack(header)[0] if len(header) == _LENGTH.size else 0
-    if not OVERHEAD_BYTES <= length <= CHUNK_BYTES_MAX + OVERHEAD_BYTES:
-        raise StorageDamaged(f"{path} is cut off or not what was written")
+    length = _length_of_blob(file, path, or_end=or_end)
     sealed = file.read(length)
     if len(sealed) != length:
         raise StorageDamaged(f"{path} is cut off")
     return sealed
+
+
+def _length_of_blob(file: BinaryIO, path: Path, *, or_end: bool = False) -> int:
+    """Of the next sealed blob; 0 at the end of the file if that may be here."""
+    header = file.read(_LENGTH.size)
+    if not header and or_end:
+        return 0
+    length: int = _LENGTH.unpack(header)[0] if len(header) == _LENGTH.size else 0
+    if not OVERHEAD_BYTES <= length <= CHUNK_BYTES_MAX + OVERHEAD_BYTES:
+        raise StorageDamaged(f"{path} is cut off or not what was written")
+    return length
 
 
 def _name_of_blob(meta: SnapshotMeta, kind: int, place: int) -> bytes:

@@ -147,6 +147,7 @@ TASK_LIST = _control("task.list", control.ListTasks, control.TaskList, mutates=F
 TASK_GET = _control("task.get", control.GetObject, control.TaskView, mutates=False)
 CLUSTER_GET = _control("cluster.get", control.GetCluster, control.ClusterView, mutates=False)
 RAFT_STATUS = _control("raft.status", raft_status.RaftStatusRequest, raft_status.RaftStatusReply, mutates=False)
+RAFT_ROTATE_KEY = _control("raft.rotate_key", raft_status.RotateKey, raft_status.KeyRotated, mutates=False)
 STATUS = _control("status", control.StatusRequest, control.StatusReply, mutates=False)
 WATCH = Method("watch", watch.WatchRequest, watch.WatchMessage, roles=MANAGERS, socket=True, shape=Shape.SERVER_STREAM)
 

@@ -71,3 +71,17 @@ class RaftStatusReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """Where a quorum holds another state than the answering manager does; 0: as far as is known nowhere."""
     alarm: str = ""
     """What is wrong with the members' states and was not mended. Only a leader knows that."""
+
+
+class RotateKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Have a manager seal its log and snapshots with a new data key. Each manager has keys of its own."""
+
+
+class KeyRotated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The new key is durable and in use. `old_keys` are still needed: sealing anew goes on in the background."""
+
+    node_id: str
+    key: int
+    old_keys: tuple[int, ...] = ()
+    problem: str = ""
+    """Why the last try to seal everything anew did not succeed; it is tried again."""

@@ -17,7 +17,7 @@ from swarmd.storage import data_keys
 from swarmd.storage.known_managers import KnownManager, NodeFile, NodeFileContents
 from swarmd.storage.log_contract import LogBatch, LogIdentity, StoredLog
 from swarmd.storage.log_store import LogStore
-from swarmd.storage.sealing import Sealer, sealing_context
+from swarmd.storage.sealing import KEY_BYTES, Sealer, sealing_context
 from swarmd.storage.snapshot_store import SnapshotStore
 from swarmd.storage.task_store import TaskStore
 from swarmd.wire.raft_codec import encode_runs
@@ -57,13 +57,13 @@ def sealer_of(directory: Path) -> Sealer:
 
 def write_golden(directory: Path) -> None:
     """Everything this package writes, some of it under an older key."""
-    data_keys.load_or_create(directory / "data-keys.cbor", lambda count: bytes(range(count)))
+    keys = data_keys.load_or_create(directory / "data-keys.cbor", lambda count: bytes(range(count)))
     log = LogStore.open(directory / "raft.db", sealer_of(directory))
     log.initialise(IDENTITY)
     log.write(LogBatch(runs=encode_runs([Entry(1, 1, EntryKind.NOOP)])))
     log.write(LogBatch(runs=encode_runs(ENTRIES[:3])))
     log.close()
-    data_keys.rotate(directory / "data-keys.cbor", lambda count: bytes(range(100, 100 + count)))
+    data_keys.save(directory / "data-keys.cbor", keys.with_new(bytes(range(100, 100 + KEY_BYTES))))
     log = LogStore.open(directory / "raft.db", sealer_of(directory))
     log.record_snapshot(META, keep_from=2)
     log.write(LogBatch(hard_state=STATE, runs=encode_runs(ENTRIES[3:])))
@@ -102,7 +102,7 @@ def test_files_of_this_version_are_read(tmp_path: Path) -> None:
     check(tmp_path)
 
 
-def test_the_plain_files_are_byte_for_byte_what_the_first_version_wrote(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "version"), [("data-keys.cbor", "v2"), ("state.cbor", "v1")])
+def test_the_plain_files_are_byte_for_byte_what_their_last_format_was(name: str, version: str, tmp_path: Path) -> None:
     write_golden(tmp_path)
-    for name in ("data-keys.cbor", "state.cbor"):
-        assert (tmp_path / name).read_bytes() == (GOLDEN / name).read_bytes()
+    assert (tmp_path / name).read_bytes() == (GOLDEN.parent / version / name).read_bytes()

@@ -4,10 +4,34 @@ from __future__ import annotations
 
 import pytest
 
-from swarmd.storage.errors import StorageDamaged
-from swarmd.storage.sealing import OVERHEAD_BYTES, Sealer, sealing_context
+from swarmd.storage.errors import StorageDamaged, StorageFailed
+from swarmd.storage.sealing import OVERHEAD_BYTES, Grant, Sealer, key_of, sealing_context
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
+
+
+class FakeKeys:
+    """Grants a few blobs at a time; the disk may refuse."""
+
+    def __init__(self, blobs: int) -> None:
+        self.blobs = blobs
+        self.current = 1
+        self.granted = 0
+        self.forgotten: frozenset[int] = frozenset()
+        self.is_refusing = False
+
+    def grant(self) -> Grant:
+        if self.is_refusing:
+            raise StorageFailed("no space left on device")
+        self.granted += self.blobs
+        return Grant(key_id=self.current, key=KEY if self.current == 1 else OTHER_KEY, blobs=self.blobs)
+
+    def rotate(self) -> Grant:
+        self.current += 1
+        return self.grant()
+
+    def forget(self, ids: frozenset[int]) -> None:
+        self.forgotten |= ids
 
 
 def sealer_of(context: bytes = b"context") -> Sealer:
@@ -67,13 +91,68 @@ def test_a_blob_cannot_pass_for_another() -> None:
 
 
 def test_a_new_key_seals_and_the_old_one_still_opens() -> None:
-    sealer = sealer_of()
+    sealer = Sealer({1: KEY}, 1, b"context", keys=FakeKeys(blobs=10))
     old = sealer.seal(b"old", b"what")
-    sealer.seal_with(2, OTHER_KEY)
+    assert sealer.rotate() == sealer.current_key == 2
     new = sealer.seal(b"new", b"what")
+    assert (key_of(old), key_of(new), sealer.old_keys) == (1, 2, {1})
     assert (sealer.open(old, b"what"), sealer.open(new, b"what")) == (b"old", b"new")
     with pytest.raises(StorageDamaged):
         sealer_of().open(new, b"what")
+
+
+def test_a_forgotten_key_opens_nothing_and_the_current_one_is_never_forgotten() -> None:
+    keys = FakeKeys(blobs=10)
+    sealer = Sealer({1: KEY}, 1, b"context", keys=keys)
+    old = sealer.seal(b"old", b"what")
+    sealer.rotate()
+    new = sealer.seal(b"new", b"what")
+    sealer.forget(frozenset({1, 2}))
+    assert (keys.forgotten, sealer.old_keys) == ({1}, set())
+    assert sealer.open(new, b"what") == b"new"
+    with pytest.raises(StorageDamaged, match="data key 1, which we do not have"):
+        sealer.open(old, b"what")
+
+
+def test_no_more_is_sealed_than_was_granted_before() -> None:
+    keys = FakeKeys(blobs=3)
+    sealer = Sealer({1: KEY}, 1, b"context", keys=keys)
+    for number in range(1, 10):
+        sealer.seal(b"plain", b"what")
+        assert keys.granted >= number
+    assert keys.granted == 9
+    keys.granted, keys.is_refusing = 0, True
+    with pytest.raises(StorageFailed):
+        sealer.seal(b"plain", b"what")
+    assert keys.granted == 0
+
+
+def test_a_grant_that_a_rotation_overtook_does_not_bring_the_old_key_back() -> None:
+    keys = FakeKeys(blobs=1)
+    sealer = Sealer({1: KEY}, 1, b"context", keys=keys)
+    stale = keys.grant()
+    sealer.rotate()
+    sealer._use(stale)
+    assert key_of(sealer.seal(b"plain", b"what")) == 2
+
+
+def test_a_switch_is_told_whoever_caused_it() -> None:
+    keys = FakeKeys(blobs=1)
+    sealer = Sealer({1: KEY}, 1, b"context", keys=keys)
+    switches: list[int] = []
+    sealer.when_switched(lambda: switches.append(sealer.current_key))
+    sealer.seal(b"plain", b"what")
+    assert switches == []
+    sealer.rotate()
+    keys.current = 3  # used up: the next grant is of another key
+    sealer.seal(b"plain", b"what")
+    sealer.seal(b"plain", b"what")
+    assert switches == [2, 3]
+
+
+def test_given_keys_cannot_be_rotated() -> None:
+    with pytest.raises(ValueError):
+        sealer_of().rotate()
 
 
 def test_impossible_keys_are_the_callers_defect() -> None:
