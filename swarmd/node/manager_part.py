@@ -21,7 +21,7 @@ from swarmd.node.doors import Doors
 from swarmd.node.identity import StateDirectory
 from swarmd.node.memory import NodeMemory
 from swarmd.storage.errors import StorageDamaged, StorageFailed
-from swarmd.storage.quarantine import quarantine
+from swarmd.storage.quarantine import forget_keys, keep_keys, quarantine
 from swarmd.transport.credentials import Credentials
 
 log = logging.getLogger(__name__)
@@ -113,8 +113,10 @@ class ManagerPart:
             nursery.cancel_scope.cancel()
 
     def _forget_raft(self) -> None:
-        """A worker has no log: what a demoted manager knew is erased. Blocking."""
+        """A worker has no log: what a demoted manager knew is erased. What was set aside stays, and without its keys
+        nobody reads it any more. Blocking."""
         assembly.delete(self._directory.raft)
+        forget_keys(self._directory.raft, self._directory.data_keys)
         _unlink(self._directory.data_keys)
 
     async def _be_manager(self) -> None:
@@ -122,6 +124,8 @@ class ManagerPart:
         try:
             # Before the log is open nothing may be promised, so the fact that there is one is saved first.
             await self._memory.save_membership(is_member=True)
+            # Before a rotation may delete one: what an earlier life set aside is readable with its own keys only.
+            await trio.to_thread.run_sync(keep_keys, self._directory.raft, self._directory.data_keys)
             async with trio.open_nursery() as nursery:
                 self.manager = manager
                 await nursery.start(self._doors.run_as_manager, manager)

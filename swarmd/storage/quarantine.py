@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from swarmd.storage.durable_files import sync_directory
+from swarmd.storage.durable_files import read_if_there, replace_file, sync_directory
 from swarmd.storage.errors import StorageFailed
 
 
@@ -26,3 +27,28 @@ def quarantine(path: Path, *, companions: tuple[str, ...] = ()) -> Path:
     except OSError as error:
         raise StorageFailed(f"cannot move {path} aside: {error.strerror}") from error
     return target
+
+
+def keep_keys(path: Path, key_file: Path) -> None:
+    """Copy the data keys (0600) into each directory that was moved aside from `path` and has none yet.
+
+    It is readable with those only, and a later rotation deletes them from `key_file`. Without a key file nothing is
+    done. Raises `StorageFailed`.
+    """
+    content = read_if_there(key_file)
+    for aside in _moved_aside(path) if content is not None else ():
+        if not (aside / key_file.name).exists():
+            replace_file(aside / key_file.name, content or b"")
+
+
+def forget_keys(path: Path, key_file: Path) -> None:
+    """Make what was moved aside from `path` unreadable: delete the keys kept with it. Raises `StorageFailed`."""
+    for aside in _moved_aside(path):
+        try:
+            (aside / key_file.name).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageFailed(f"cannot delete {aside / key_file.name}: {error.strerror}") from error
+
+
+def _moved_aside(path: Path) -> Iterator[Path]:
+    return (aside for aside in sorted(path.parent.glob(f"{path.name}.damaged-*")) if aside.is_dir())

@@ -221,6 +221,31 @@ def test_what_makes_no_sense_is_one_line(
     assert "Traceback" not in "".join(told)
 
 
+def test_a_directory_in_the_middle_of_a_key_rotation_is_read(tmp_path: Path, group: Group) -> None:
+    """Rows, records and snapshot under the old key, the newest row under the new one; then all but the snapshot."""
+    directory = group.make(tmp_path, snapshot_at=4)
+    expected = verify(directory.path)
+    late = Entry(group.last + 1, 1, EntryKind.NOOP)
+    store = open_log(group.identity, directory.raft, directory.data_keys, group.rng.randbytes)
+    try:
+        assert store.sealer.rotate() == 2
+        runs = encode_runs([late])
+        store.write(LogBatch(hard_state=HardState(term=1, commit=group.commit), runs=runs))
+    finally:
+        store.close()
+    before = tree(directory.path)
+    found = verify(directory.path)
+    assert (found.last_index, found.digest, found.objects) == (late.index, expected.digest, expected.objects)
+    assert list(dump_lines(directory.path, Range(), unredacted=False))
+    assert tree(directory.path) == before
+    store = open_log(group.identity, directory.raft, directory.data_keys, group.rng.randbytes)
+    try:
+        assert store.reseal(0).changed
+    finally:
+        store.close()
+    assert verify(directory.path) == found  # the snapshot is still the old key's
+
+
 def test_what_a_killed_daemon_left_in_the_write_ahead_log_is_read_too(tmp_path: Path, group: Group) -> None:
     """kill -9 leaves commits there; the files are copied while the log is open, as they are after a crash."""
     directory = group.make(tmp_path / "live")

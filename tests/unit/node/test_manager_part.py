@@ -205,8 +205,13 @@ async def test_a_log_that_must_not_be_used_is_set_aside_and_the_node_joins_anew(
         world.managers[0].fail(failure)
         await world.until(lambda: running(world, 2))
         assert not world.directory.raft.exists()
-        assert (world.directory.path / "raft.damaged-1" / "raft.db").read_text() == "a log"
+        aside = world.directory.path / "raft.damaged-1"
+        assert (aside / "raft.db").read_text() == "a log"
         assert world.directory.data_keys.exists()
+        assert (aside / "data-keys.cbor").read_text() == "keys"  # a rotation deletes them from the file in use
+        world.become(Role.WORKER)
+        await world.until(lambda: world.doors.open == "worker")
+        assert [path.name for path in aside.iterdir()] == ["raft.db"]
 
 
 async def test_the_only_manager_refuses_to_start_on_a_damaged_log_and_changes_nothing(

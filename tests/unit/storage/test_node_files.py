@@ -18,7 +18,7 @@ from swarmd.storage.errors import StorageDamaged, StorageFailed
 from swarmd.storage.identity_files import IdentityFiles
 from swarmd.storage.known_managers import KnownManager, NodeFile, NodeFileContents
 from swarmd.storage.lock import hold
-from swarmd.storage.quarantine import quarantine
+from swarmd.storage.quarantine import forget_keys, keep_keys, quarantine
 from swarmd.storage.sealing import Sealer
 from swarmd.wire import codec
 
@@ -315,3 +315,29 @@ def test_space_is_reserved_up_to_the_size_or_not_at_all(tmp_path: Path, monkeypa
     with pytest.raises(OSError, match="No space left"):
         durable_files.reserve(path, 5_000_000)
     assert path.stat().st_size == 3_000_000
+
+
+def test_what_is_set_aside_keeps_the_keys_that_read_it(tmp_path: Path) -> None:
+    raft, key_file = tmp_path / "raft", tmp_path / "certificates" / "data-keys.cbor"
+    raft.mkdir()
+    first = data_keys.load_or_create(key_file, lambda count: b"1" * count)
+    aside = quarantine(raft)
+    keep_keys(raft, key_file)
+    assert data_keys.load(aside / "data-keys.cbor") == first
+    assert mode_of(aside / "data-keys.cbor") == 0o600
+    data_keys.save(key_file, first.with_new(b"2" * 32).without(frozenset({1})))
+    raft.mkdir()
+    later = quarantine(raft)
+    keep_keys(raft, key_file)
+    assert data_keys.load(aside / "data-keys.cbor") == first
+    assert data_keys.load(later / "data-keys.cbor") == data_keys.load(key_file) != first
+    forget_keys(raft, key_file)
+    assert list(aside.iterdir()) == list(later.iterdir()) == []
+    assert key_file.exists()
+
+
+def test_without_data_keys_nothing_is_kept_with_what_was_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "raft").mkdir()
+    aside = quarantine(tmp_path / "raft")
+    keep_keys(tmp_path / "raft", tmp_path / "data-keys.cbor")
+    assert list(aside.iterdir()) == []

@@ -12,7 +12,7 @@ from swarmctl.quorum import change_in_words, tolerated, warning
 from swarmctl.render.raft import quorum_in_words
 from swarmd.errors import FailedPrecondition
 from swarmd.wire.control import Reachability
-from swarmd.wire.raft_status import RaftMember, RaftStatusReply
+from swarmd.wire.raft_status import KeyRotated, RaftMember, RaftStatusReply
 from tests.unit.swarmctl.fake_daemon import FakeDaemon
 
 UP = Reachability.REACHABLE
@@ -155,3 +155,22 @@ def test_what_a_change_comes_to() -> None:
     assert change_in_words(3, 2) == "managers: 3 -> 2 voters; failures tolerated: 1 -> 0"
     assert [bool(warning(before, before + 1)) for before in (0, 1, 2, 3)] == [False, True, False, False]
     assert not warning(3, 2)
+
+
+def test_a_rotation_that_is_done_says_so(daemon: FakeDaemon) -> None:
+    daemon.handlers["raft.rotate_key"] = lambda request: KeyRotated(node_id="a" * 25, key=2)
+    assert daemon.run("raft", "rotate-key").out == (
+        "data key 2 seals everything on this manager's disk; no older one is left\n"
+    )
+    assert daemon.run("raft", "rotate-key", "-q").out == "2\n"
+    assert json.loads(daemon.run("raft", "rotate-key", "-o", "json").out)["old_keys"] == []
+
+
+def test_a_rotation_that_goes_on_says_which_keys_are_still_needed_and_why(daemon: FakeDaemon) -> None:
+    daemon.handlers["raft.rotate_key"] = lambda request: KeyRotated(
+        node_id="a" * 25, key=4, old_keys=(1, 3), problem="no space left on device"
+    )
+    assert daemon.run("raft", "rotate-key").out == (
+        "data key 4 seals from now on; keys 1, 3 stay until everything is sealed anew, which goes on in the "
+        "background (no space left on device): the daemon's log tells when\n"
+    )
