@@ -12,7 +12,7 @@ import apsw
 
 from swarmd.errors import FailedPrecondition
 from swarmd.storage.durable_files import PRIVATE_FILE, sync_directory
-from swarmd.storage.errors import StorageDamaged, StorageFailed
+from swarmd.storage.errors import StorageDamaged, StorageFailed, StorageFull, refused
 
 _DAMAGE: Final = (
     apsw.CorruptError,
@@ -26,12 +26,17 @@ _DAMAGE: Final = (
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into `StorageDamaged` (the bytes are wrong) or `StorageFailed` (the disk refused)."""
+    """Turn SQLite's errors into `StorageDamaged` (the bytes are wrong) or `StorageFailed` (the disk refused;
+    `StorageFull` if for want of space)."""
     try:
         yield
     except _DAMAGE as error:
         raise StorageDamaged(f"{path}: {error}") from error
-    except (apsw.Error, OSError) as error:
+    except apsw.FullError as error:
+        raise StorageFull(f"{path}: {error}") from error
+    except OSError as error:
+        raise refused(f"{path}: {error}", error) from error
+    except apsw.Error as error:
         raise StorageFailed(f"{path}: {error}") from error
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from swarmd.storage.errors import StorageFailed
+from swarmd.storage.errors import refused
 
 PRIVATE_FILE: Final = 0o600
 PRIVATE_DIRECTORY: Final = 0o700
@@ -27,7 +27,7 @@ def make_private_directory(path: Path) -> None:
             path.chmod(PRIVATE_DIRECTORY)
             sync_directory(path.parent)
     except OSError as error:
-        raise StorageFailed(f"cannot make {path}: {error.strerror}") from error
+        raise refused(f"cannot make {path}: {error.strerror}", error) from error
 
 
 def replace_file(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
@@ -41,7 +41,7 @@ def replace_file(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
         unfinished.replace(path)
         sync_directory(path.parent)
     except OSError as error:
-        raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
+        raise refused(f"cannot write {path}: {error.strerror}", error) from error
 
 
 def write_synced(path: Path, content: bytes, mode: int) -> None:
@@ -88,4 +88,4 @@ def read_if_there(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StorageFailed(f"cannot read {path}: {error.strerror}") from error
+        raise refused(f"cannot read {path}: {error.strerror}", error) from error

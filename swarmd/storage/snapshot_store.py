@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, Protocol
 from swarmd.errors import Invalid
 from swarmd.raft import SnapshotMeta
 from swarmd.storage.durable_files import PRIVATE_FILE, make_private_directory, sync_directory
-from swarmd.storage.errors import StorageDamaged, StorageFailed
+from swarmd.storage.errors import StorageDamaged, refused
 from swarmd.storage.sealing import OVERHEAD_BYTES, Sealer, key_of
 from swarmd.wire import codec
 
@@ -77,7 +77,7 @@ class SnapshotStore:
                 raise
             sync_directory(self._directory)
         except OSError as error:
-            raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
+            raise refused(f"cannot write {path}: {error.strerror}", error) from error
         return path
 
     def read(self, meta: SnapshotMeta) -> Iterator[bytes]:
@@ -93,7 +93,7 @@ class SnapshotStore:
         except FileNotFoundError as error:
             raise StorageDamaged(f"{path} is missing") from error
         except OSError as error:
-            raise StorageFailed(f"cannot read {path}: {error.strerror}") from error
+            raise refused(f"cannot read {path}: {error.strerror}", error) from error
 
     def reseal(self) -> None:
         """Seal anew, under the same name, each snapshot that names an older data key; delete unfinished ones.
@@ -111,7 +111,7 @@ class SnapshotStore:
                     meta = self._meta_in(path, SnapshotMeta(index=int(match["index"]), term=int(match["term"])))
                     self.save(meta, self.read(meta))
         except OSError as error:
-            raise StorageFailed(f"cannot seal anew what is in {self._directory}: {error.strerror}") from error
+            raise refused(f"cannot seal anew what is in {self._directory}: {error.strerror}", error) from error
 
     def prune(self, keep: SnapshotMeta) -> None:
         """Delete older and unfinished files; keeps `keep` and the one before it. Without `keep`, nothing is deleted."""
@@ -127,7 +127,7 @@ class SnapshotStore:
                 path.unlink(missing_ok=True)
             sync_directory(self._directory)
         except OSError as error:
-            raise StorageFailed(f"cannot prune snapshots in {self._directory}: {error.strerror}") from error
+            raise refused(f"cannot prune snapshots in {self._directory}: {error.strerror}", error) from error
 
     def _path(self, meta: SnapshotMeta) -> Path:
         return self._directory / f"snapshot-{meta.index}-{meta.term}"
