@@ -7,10 +7,11 @@ from typing import Any
 
 from swarmctl.render.layout import SummaryLine, summary, table
 from swarmctl.render.plain import plain
-from swarmctl.render.text import memory
+from swarmctl.render.text import instant, memory
 from swarmctl.resolve import node_name
 from swarmd.model import Node, NodeState, Role
 from swarmd.wire.control import NodeView
+from swarmd.wire.disk import IN_SHORT, DiskReport
 
 _LEFT_OUT = ("csr", "certificate")
 
@@ -65,7 +66,8 @@ def _manager_status(view: NodeView) -> str:
     if manager is None:
         return "UNKNOWN" if view.node.spec.desired_role is Role.MANAGER else ""
     learner = "" if manager.is_voter else " (learner)"
-    return manager.reachability.name + learner + (" *" if manager.is_leader else "")
+    disk = f" ({IN_SHORT[manager.disk.condition]})" if manager.disk is not None else ""
+    return manager.reachability.name + learner + disk + (" *" if manager.is_leader else "")
 
 
 def _lines(view: NodeView) -> Iterator[SummaryLine]:
@@ -86,6 +88,7 @@ def _lines(view: NodeView) -> Iterator[SummaryLine]:
         yield "  Address", ", ".join(manager.addresses)
         yield "  Raft status", manager.reachability.name + ("" if manager.is_voter else " (learner)")
         yield "  Leader", "yes" if manager.is_leader else "no"
+        yield "  Disk", _disk(manager.disk) if manager.disk is not None else ""
     yield "Platform:", None
     yield "  Operating System", description.platform.os
     yield "  Architecture", description.platform.architecture
@@ -94,6 +97,12 @@ def _lines(view: NodeView) -> Iterator[SummaryLine]:
     yield "  Memory", memory(resources.memory_bytes)
     yield "Engine Version", description.engine_version
     yield "Engine Labels", _labels(description.engine_labels)
+
+
+def _disk(report: DiskReport) -> str:
+    space = f", {memory(report.free_bytes)} of {memory(report.total_bytes)} free" if report.total_bytes else ""
+    reason = f": {report.reason}" if report.reason else ""
+    return f"{IN_SHORT[report.condition]} since {instant(report.since_at)}{space}{reason}"
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -60,6 +60,14 @@ def create(directory: Path, identity: LogIdentity, sealer: Sealer) -> Opened:
     return _open(directory, identity, sealer)
 
 
+def close(opened: Opened) -> None:
+    """Close a log whose disk may refuse even that; what is in it stays. Blocking."""
+    try:
+        opened.store.close()
+    except StorageFailed as error:
+        log.warning("the log could not be closed in order: %s", error)
+
+
 def is_empty(opened: Opened) -> bool:
     """Whether nothing was ever written to this log."""
     stored = opened.stored

@@ -31,6 +31,7 @@ class LogDisk:
         self._waiting: list[Callable[[], None]] = []
         self._in_flight: list[Callable[[], None]] | None = None
         self._is_stopped = False
+        self._ticks = 0
         self._remembered: OrderedDict[tuple[int, int, int], tuple[Sequence[Entry], tuple[EntryRun, ...]]] = (
             OrderedDict()
         )
@@ -39,6 +40,15 @@ class LogDisk:
     def is_busy(self) -> bool:
         """Whether a batch is being written."""
         return self._in_flight is not None
+
+    @property
+    def ticks_waited(self) -> int:
+        """For how many ticks the present batch has been under way."""
+        return self._ticks
+
+    def tick(self) -> None:
+        """Time passed."""
+        self._ticks = self._ticks + 1 if self.is_busy else 0
 
     def stop(self) -> None:
         """Ask the writer for nothing more, and report nothing durable any more."""
@@ -90,7 +100,7 @@ class LogDisk:
             return
         batch = LogBatch(hard_state=self._hard_state, runs=tuple(self._runs))
         self._in_flight, self._waiting = self._waiting, []
-        self._hard_state, self._runs = None, []
+        self._hard_state, self._runs, self._ticks = None, [], 0
         if batch.hard_state is None and not batch.runs:
             self._written(None)
         else:

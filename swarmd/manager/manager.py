@@ -17,12 +17,16 @@ from swarmd.errors import PermissionDenied, SwarmError, Unavailable
 from swarmd.manager import assembly, collector
 from swarmd.manager.assembly import Opened
 from swarmd.manager.control_api import LocalNode
+from swarmd.manager.disk_guard import DiskGuard
+from swarmd.manager.disk_health import DiskHealth
+from swarmd.manager.disk_reports import DiskReports
+from swarmd.manager.disk_return import until_usable
 from swarmd.manager.dispatcher import LocalLink
 from swarmd.manager.local_ca import LocalCA
 from swarmd.manager.own_membership import OwnMembership, warn_of_other_ticks
 from swarmd.manager.parts import Parts
 from swarmd.raft import Settings
-from swarmd.storage.log_store import LogIdentity, LogWriter
+from swarmd.storage.log_store import LogBatch, LogIdentity, LogWriter
 from swarmd.storage.sealing import Sealer
 from swarmd.transport.connection import Call, Connection, Router
 from swarmd.transport.credentials import Credentials
@@ -84,6 +88,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     session: Callable[[], str]
     """How this node's own agent stands."""
     settings: Settings
+    disk: DiskHealth
+    """Of the disk that `directory` is on; it outlives this manager."""
     features: tuple[str, ...]
     now: Callable[[], float]
     rng: random.Random
@@ -107,6 +113,8 @@ class Manager:
         """Where it listens, once it does."""
         """Set once this node takes part: from then on no fault of the manager ends the daemon."""
         self._joined: JoinReply | None = None
+        self._disks = DiskReports(around.disk, self._identity.node_id, around.known_addresses, around.dial)
+        self.router.add(methods.RAFT_DISK, self._disks.receive)
         self._serve_before_the_log()
 
     # -- what the node asks ------------------------------------------------------------------------------------
@@ -147,7 +155,11 @@ class Manager:
             self.addresses = await self._around.advertised(self.port)
             log.info("listening on port %d, announced as %s", self.port, ", ".join(self.addresses))
             task_status.started()
+            nursery.start_soon(self._disks.run)
+            await until_usable(self._around.disk, self._around.directory)
             opened = await self._open_log()
+            await trio.to_thread.run_sync(_take_a_write, opened)
+            self._around.disk.note_usable()
             writer = LogWriter(opened.store)
             writer.start()
             try:
@@ -210,6 +222,7 @@ class Manager:
             router=self.router,
             hint=assembly.configuration_of(self._joined),
             features=self._around.features,
+            disks=self._disks,
             local_root=lambda: self._around.credentials.root,
             close_peers=self._listener.close_peers,
             now=self._around.now,
@@ -231,6 +244,14 @@ class Manager:
                 dial=self._around.dial,
             )
             nursery.start_soon(membership.run)
+            guard = DiskGuard(
+                parts.driver,
+                self._around.disk,
+                self._around.directory,
+                own_node_id=self._identity.node_id,
+                may_lead=lambda node_id: (report := self._disks.of(node_id)) is None or report.may_lead,
+            )
+            nursery.start_soon(guard.run)
             nursery.start_soon(warn_of_other_ticks, parts.driver, self._around.settings)
 
     # -- doors before the log is open --------------------------------------------------------------------------
@@ -240,7 +261,7 @@ class Manager:
         self.router.add(methods.CA_ROOT, self._root)
         self.router.add(methods.STATUS, self._status)
         for method in _CONTROL:
-            self.router.add(method, _not_yet)
+            self.router.add(method, self._not_yet)
 
     def _stop_serving_before_the_log(self) -> None:
         self.router.remove(methods.CA_ROOT)
@@ -270,6 +291,17 @@ class Manager:
     async def _root(self, call: Call, request: ca.RootRequest) -> ca.RootReply:
         return ca.RootReply(certificate=self._around.credentials.root)
 
+    async def _not_yet(self, call: Call, request: Any, *stream: Any) -> Any:
+        if self._around.disk.failure is not None:
+            raise Unavailable(
+                f"this manager takes no part while its disk refuses: {self._around.disk.failure}",
+                hint="make room or mend the disk, and it comes back by itself; ask another manager until then",
+            )
+        raise Unavailable(
+            "this manager has not joined the other managers yet",
+            hint="its log says what it waits for; ask another manager",
+        )
+
     def _authorise(self, method: Method[Any, Any], caller: Caller) -> None:
         authorise(method, caller, swarm_id=self._identity.swarm_id, is_removed=self._is_removed)
 
@@ -286,10 +318,13 @@ class Manager:
         return self.parts is not None and self.parts.driver.state.removed_node(node_id) is not None
 
 
-async def _not_yet(call: Call, request: Any, *stream: Any) -> Any:
-    raise Unavailable(
-        "this manager has not joined the other managers yet", hint="its log says what it waits for; ask another manager"
-    )
+def _take_a_write(opened: Opened) -> None:
+    """Only a fresh open that takes a write says that a disk is well. Blocking. Raises `StorageFailed`."""
+    try:
+        opened.store.write(LogBatch())
+    except BaseException:
+        assembly.close(opened)
+        raise
 
 
 class _Local(LocalNode):

@@ -19,6 +19,7 @@ from swarmd.manager.control_api import ControlApi, LocalNode
 from swarmd.manager.digest_board import DigestBoard
 from swarmd.manager.digest_reporter import DigestReporter
 from swarmd.manager.digest_watch import DigestWatch
+from swarmd.manager.disk_reports import DiskReports
 from swarmd.manager.disk_watch import DiskWatch
 from swarmd.manager.dispatcher import Dispatcher
 from swarmd.manager.dispatcher import handlers as dispatcher_handlers
@@ -32,6 +33,7 @@ from swarmd.manager.proxy import LeaderLink, LeaderProxy, is_node
 from swarmd.manager.raft_door import RaftDoor
 from swarmd.manager.raft_driver import RaftDriver
 from swarmd.manager.raft_facts import RaftFacts
+from swarmd.manager.read_only import ReadOnly
 from swarmd.manager.reign import Leadership, MakeComponent
 from swarmd.manager.snapshots import Snapshots
 from swarmd.manager.update import ReplicatedStore
@@ -75,6 +77,7 @@ class Parts:
         router: Router,
         hint: Configuration,
         features: tuple[str, ...],
+        disks: DiskReports,
         local_root: Callable[[], bytes],
         close_peers: Callable[[str], None],
         now: Callable[[], float],
@@ -106,7 +109,8 @@ class Parts:
         self.driver = RaftDriver(core, state, writer, self.peers, self.snapshots)
         self.peers.follow(core.configuration if core.configuration.members else hint)
         self.digest_board = DigestBoard(self.driver, self.driver.digests, on_divergence=self._keep_diverging_state)
-        self.facts = RaftFacts(self.driver, self.peers, self.digest_board)
+        self.facts = RaftFacts(self.driver, self.peers, self.digest_board, disks.of)
+        self.read_only = ReadOnly(self.driver, disks.of)
         self.store = ReplicatedStore(self.driver, member_id=core.member_id, boot_id=rng.randbytes(16), now=now, rng=rng)
         self.members = Members(self.driver, identity.node_id, lambda address: dial(address, "control"), rng)
         self.leader_link = LeaderLink(lambda address: dial(address, "control"))
@@ -131,6 +135,7 @@ class Parts:
             local=local,
             linearize=self.driver.read_index,
             recall=self.driver.state.known_result,
+            admit=self.read_only.check,
             now=self._now,
         )
         handlers: dict[Method[Any, Any], Any] = {

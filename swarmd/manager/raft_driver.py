@@ -15,6 +15,7 @@ import trio
 
 from swarmd.errors import SwarmError, Unavailable
 from swarmd.manager.digest_points import DigestPoints
+from swarmd.manager.farewell import Farewell
 from swarmd.manager.log_disk import LogDisk
 from swarmd.manager.waiters import Fate, Proposal, Waiters
 from swarmd.raft import (
@@ -32,7 +33,6 @@ from swarmd.raft import (
 from swarmd.state.command import Command, Outcome, encode_command
 from swarmd.state.digest import is_agreed
 from swarmd.state.store import State
-from swarmd.storage.errors import StorageFailed
 from swarmd.storage.log_store import LogWriter
 from swarmd.wire.raft_codec import EntryRun
 
@@ -93,6 +93,7 @@ class RaftDriver:
         self.state = state
         self.digests = DigestPoints()
         self._disk = LogDisk(writer, self._disk_failed)
+        self._farewell = Farewell(core)
         self._outbox = outbox
         self._snapshots = snapshots
         self._wake = trio.Event()
@@ -139,6 +140,11 @@ class RaftDriver:
         if self.core.is_leader:
             return self.core.ticks_since_majority * TICK_S
         return None if self._leader_heard_at is None else trio.current_time() - self._leader_heard_at
+
+    @property
+    def disk_waits_s(self) -> float:
+        """For how long the present write has been under way; 0 between writes."""
+        return self._disk.ticks_waited * TICK_S
 
     @property
     def configuration(self) -> Configuration:
@@ -261,7 +267,7 @@ class RaftDriver:
     # -- the loop ----------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Tick and pump until cancelled. Raises `StorageFailed` if the disk refuses."""
+        """Tick and pump until cancelled. Raises `StorageFailed` if the disk refuses, a leader once it handed over."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick_for_ever)
             nursery.start_soon(self._announce_commits)
@@ -273,6 +279,7 @@ class RaftDriver:
                     self._turn()
                     if self._failure is not None:
                         raise self._failure
+                    self._farewell.raise_if_over()
                     await self._do_what_takes_time()
             finally:
                 self._abandon_everybody()
@@ -283,6 +290,7 @@ class RaftDriver:
             due = max(due + TICK_S, trio.current_time() - 3 * TICK_S)  # after a stall: no burst of ticks
             await trio.sleep_until(due)
             self.core.tick()
+            self._disk.tick()
             if self._has_heard_leader:
                 self._has_heard_leader, self._leader_heard_at = False, trio.current_time()
             # One look a tick at all of them costs less than a cancel scope for each.
@@ -396,8 +404,7 @@ class RaftDriver:
 
     def _disk_failed(self, error: BaseException) -> None:
         # A failed fsync may have lost what was already acknowledged: stop taking part.
-        self._failure = StorageFailed("the log cannot be written any more")
-        self._failure.__cause__ = error
+        self._farewell.begin(error)
         self._wake.set()
 
     def _answer_read(self, read: ReadReady) -> None:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from swarmd.manager.control_api import DigestDetail, MemberDetail, MemberView, RaftDetail
 from swarmd.manager.digest_board import DigestBoard
 from swarmd.manager.digest_votes import Findings
 from swarmd.manager.peers import Peers
 from swarmd.manager.raft_driver import TICK_S, RaftDriver
 from swarmd.wire.control import Reachability
+from swarmd.wire.disk import DiskReport
 from swarmd.wire.dispatch import ManagerPeer
 
 
 class RaftFacts:
     """Implements `control_api.RaftView`."""
 
-    def __init__(self, driver: RaftDriver, peers: Peers, board: DigestBoard) -> None:
+    def __init__(
+        self,
+        driver: RaftDriver,
+        peers: Peers,
+        board: DigestBoard,
+        disks: Callable[[str], DiskReport | None] = lambda node_id: None,
+    ) -> None:
         self._driver = driver
         self._peers = peers
         self._board = board
+        self._disks = disks
 
     @property
     def is_leader(self) -> bool:
@@ -120,6 +130,7 @@ class RaftFacts:
                 addresses=m.addresses,
                 is_voter=m.is_voter,
                 reachability=reachability(m.member_id),
+                disk=self._disks(m.node_id),
             )
             for m in self._driver.configuration.members
         )

@@ -14,6 +14,7 @@ import trio
 from swarmd.agent.agent import Agent
 from swarmd.agent.link import DispatcherLink
 from swarmd.executor.factory import make_executor
+from swarmd.manager.disk_health import DiskHealth
 from swarmd.manager.manager import Manager, Surroundings
 from swarmd.model import Node as NodeObject
 from swarmd.node.addresses import advertised
@@ -93,6 +94,7 @@ class Life:
         self._agent = Agent(
             Announcing(executor, FEATURES), task_store, self._remotes, now=now, rng=rng, on_node=self._observe
         )
+        self._disk = DiskHealth(now)
         self._manager_part = ManagerPart(
             directory,
             self._credentials,
@@ -101,6 +103,7 @@ class Life:
             make_manager=lambda: Manager(self._surroundings()),
             others=self._other_managers,
             share=partial(share_token, directories=places(os.environ, os.geteuid())),
+            disk=self._disk,
         )
 
     @property
@@ -154,6 +157,7 @@ class Life:
             session=lambda: self._agent.state,
             settings=Settings(heartbeat_ticks=config.heartbeat_tick, election_ticks_min=config.election_tick),
             features=FEATURES,
+            disk=self._disk,
             now=self._now,
             rng=self._rng,
         )

@@ -14,6 +14,7 @@ import trio
 
 from swarmd.errors import FailedPrecondition, NotFound, PermissionDenied, Unauthenticated, Unavailable
 from swarmd.manager import assembly
+from swarmd.manager.disk_health import DiskHealth
 from swarmd.manager.manager import Manager
 from swarmd.manager.own_membership import MemberReplaced
 from swarmd.model import Role
@@ -49,6 +50,7 @@ class ManagerPart:
         make_manager: for each life as a manager.
         others: addresses of other managers, as far as this node knows.
         share: runs beside a manager that listens, to leave its token for neighbours.
+        disk: told when the log's disk ended the manager part: the next manager waits for it with open doors.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class ManagerPart:
         make_manager: Callable[[], Manager],
         others: Callable[[], tuple[str, ...]],
         share: Callable[[Manager], Awaitable[None]],
+        disk: DiskHealth,
     ) -> None:
         self._directory = directory
         self._credentials = credentials
@@ -69,6 +72,7 @@ class ManagerPart:
         self._make_manager = make_manager
         self._others = others
         self._share = share
+        self._disk = disk
         self._role_changed = trio.Event()
         self._has_been_up = False
         self.manager: Manager | None = None
@@ -151,8 +155,12 @@ class ManagerPart:
                     failure = worse
         if isinstance(failure, FailedPrecondition) and not self._has_been_up:
             raise failure
-        log.error("the manager part stops, tasks go on; next try in %.0f s: %s", RESTART_S, failure)
-        with trio.move_on_after(RESTART_S):
+        pause_s = RESTART_S
+        if isinstance(failure, StorageFailed):
+            self._disk.count_failure(failure)
+            pause_s = self._disk.pause_s
+        log.error("the manager part stops, tasks go on; next try in %.1f s: %s", pause_s, failure)
+        with trio.move_on_after(pause_s):
             await self._role_changed.wait()
 
     async def _set_log_aside(self, reason: Exception) -> None:

@@ -25,7 +25,7 @@ class NodeMemory:
 
     def __init__(self, file: NodeFile, contents: NodeFileContents) -> None:
         self._file = file
-        self._contents = contents
+        self._contents = self._saved = contents
         self._saving = trio.Lock()
         self._noted = trio.Event()
 
@@ -54,7 +54,8 @@ class NodeMemory:
     async def save_membership(self, *, is_member: bool) -> None:
         """Make it durable whether this node belongs to a Raft group. Raises `StorageFailed`."""
         self._contents = msgspec.structs.replace(self._contents, has_been_member=is_member)
-        await self._save()
+        if self._saved.has_been_member != is_member:  # a full disk keeps nobody from what it knows already
+            await self._save()
 
     async def run(self) -> None:
         """Save what is noted until cancelled. A disk that refuses is logged and tried again: nothing depends on it."""
@@ -76,4 +77,6 @@ class NodeMemory:
 
     async def _save(self) -> None:
         async with self._saving:
-            await trio.to_thread.run_sync(self._file.save, self._contents)
+            contents = self._contents
+            await trio.to_thread.run_sync(self._file.save, contents)
+            self._saved = contents

@@ -212,9 +212,13 @@ class LogStore:
             self._checkpoint()
 
     def close(self) -> None:
-        """Checkpoint and close. A second call does nothing."""
+        """Checkpoint and close; if it raises it is closed too, so that the next open finds it free."""
         with storage_errors(self._path):
-            self._db.close()
+            try:
+                self._db.close()
+            except BaseException:
+                self._db.close(force=True)
+                raise
 
     # -- transactions ----------------------------------------------------------------------------------------------
 

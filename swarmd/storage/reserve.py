@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from swarmd.storage.durable_files import PRIVATE_FILE, sync_directory
 from swarmd.storage.errors import StorageFull, refused
 
@@ -89,3 +91,19 @@ def probe(directory: Path) -> None:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise refused(f"cannot write {path}: {error.strerror}", error) from error
+
+
+class Space(msgspec.Struct, frozen=True, gc=False):
+    """Of a file system, in bytes. `free` is what is left for those without root's privilege."""
+
+    free: int
+    total: int
+
+
+def space_of(directory: Path) -> Space:
+    """The space where `directory` is. Raises `StorageFailed`."""
+    try:
+        found = os.statvfs(directory)
+    except OSError as error:
+        raise refused(f"cannot look at {directory}: {error.strerror}", error) from error
+    return Space(free=found.f_bavail * found.f_frsize, total=found.f_blocks * found.f_frsize)

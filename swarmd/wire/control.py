@@ -10,6 +10,7 @@ from enum import IntEnum
 import msgspec
 
 from swarmd.model import Cluster, Node, NodeSpec, Service, ServiceSpec, Task
+from swarmd.wire.disk import DiskReport
 
 
 class Reachability(IntEnum):
@@ -28,6 +29,8 @@ class ManagerStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     is_leader: bool = False
     is_voter: bool = True
     reachability: Reachability = Reachability.UNKNOWN
+    disk: DiskReport | None = None
+    """What is wrong with its disk, as far as the answering manager was told."""
 
 
 class GetObject(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

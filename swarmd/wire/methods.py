@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar
 
 from swarmd.model import Role
-from swarmd.wire import ca, control, dispatch, peer, raft_status, watch
+from swarmd.wire import ca, control, disk, dispatch, peer, raft_status, watch
 
 Req = TypeVar("Req")
 Resp = TypeVar("Resp")
@@ -81,6 +81,7 @@ RAFT_SNAPSHOT = Method("raft.snapshot", peer.SnapshotChunk, peer.Nothing, roles=
 RAFT_JOIN = Method("raft.join", peer.JoinRequest, peer.JoinReply, roles=MANAGERS, serves=Serves.LEADER_PROXY)
 RAFT_LEAVE = Method("raft.leave", peer.LeaveRequest, peer.Nothing, roles=MANAGERS, serves=Serves.LEADER_PROXY)
 RAFT_DIGEST = Method("raft.digest", peer.DigestReport, peer.DigestReply, roles=MANAGERS)
+RAFT_DISK = Method("raft.disk", disk.DiskReport, peer.Nothing, roles=MANAGERS)
 HEALTH = Method("health", peer.HealthRequest, peer.HealthReply, roles=NODES, socket=True)
 
 # -- workers --------------------------------------------------------------------------------------------------------

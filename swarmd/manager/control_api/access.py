@@ -17,6 +17,7 @@ from swarmd.state.store import State
 from swarmd.state.transaction import Transaction
 from swarmd.transport.connection import Call
 from swarmd.wire import codec
+from swarmd.wire.methods import Method
 
 T = TypeVar("T")
 
@@ -26,6 +27,13 @@ ANSWER_MARGIN_S: Final = 0.2
 
 Recall = Callable[[IdempotencyKey, str], Outcome | None]
 """What a command of this actor with this key would get without acting (`State.known_result`); None: it would act."""
+
+Admit = Callable[[Method[Any, Any]], None]
+"""Raises if a change by this method may not be made now."""
+
+
+def admit_all(method: Method[Any, Any]) -> None:
+    """Nothing is refused."""
 
 
 class Written(msgspec.Struct, Generic[T], frozen=True):
@@ -40,10 +48,18 @@ class Written(msgspec.Struct, Generic[T], frozen=True):
 class Access:
     """What every handler is given."""
 
-    def __init__(self, store: Store, *, linearize: Callable[[], Awaitable[None]], recall: Recall) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        linearize: Callable[[], Awaitable[None]],
+        recall: Recall,
+        admit: Admit = admit_all,
+    ) -> None:
         self._store = store
         self._linearize = linearize
         self._recall = recall
+        self._admit = admit
 
     @property
     def state(self) -> State:
@@ -68,14 +84,17 @@ class Access:
 
         With an idempotency key, a request that already took effect is not run again, even where `fn` would now refuse
         it (its own earlier try took the name). `keyed=False` is for the preliminary steps of a write in several.
-        Raises what `fn` raises, `Conflict`, `Unavailable`; `OutcomeUnknown` just before the caller's deadline.
-        `Cancelled` leaves the outcome unknown.
+        Raises what `fn` and `admit` raise, `Conflict`, `Unavailable`; `OutcomeUnknown` just before the caller's
+        deadline. `Cancelled` leaves the outcome unknown.
         """
         key = _key(call, request) if keyed else None
 
         def once(tx: Transaction) -> Written[T]:
             known = self._recall(key, call.caller.actor) if key is not None else None
-            return Written(fn(tx), 0) if known is None else _done_before(known)
+            if known is not None:
+                return _done_before(known)
+            self._admit(call.method)
+            return Written(fn(tx), 0)
 
         with trio.move_on_at(_give_up_at(call)):
             written, index = await self._store.update(once, actor=call.caller.actor, key=key)

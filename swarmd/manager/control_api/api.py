@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from swarmd.manager.control_api.access import Access, Recall
+from swarmd.manager.control_api.access import Access, Admit, Recall, admit_all
 from swarmd.manager.control_api.admission import AdmissionHandlers
 from swarmd.manager.control_api.cluster import ClusterHandlers
 from swarmd.manager.control_api.nodes import NodeHandlers
@@ -31,6 +31,7 @@ class ControlApi:
         local: this node, for `status`.
         linearize: returns once reads here are as new as when it was called (ReadIndex). Raises `Unavailable`.
         recall: what the state remembers of an idempotency key (`State.known_result`).
+        admit: raises if a change may not be made now; a request that took effect before is answered without.
         now: epoch seconds.
     """
 
@@ -42,9 +43,10 @@ class ControlApi:
         local: LocalNode,
         linearize: Callable[[], Awaitable[None]],
         recall: Recall,
+        admit: Admit = admit_all,
         now: Callable[[], float],
     ) -> None:
-        access = Access(store, linearize=linearize, recall=recall)
+        access = Access(store, linearize=linearize, recall=recall, admit=admit)
         self._parts = (
             NodeHandlers(access, membership=membership, now=now),
             AdmissionHandlers(access, membership=membership, now=now),

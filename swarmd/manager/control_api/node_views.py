@@ -21,6 +21,7 @@ def node_view(raft: RaftView, node: Node, cluster: Cluster | None) -> NodeView:
             is_leader=bool(raft.leader_node_id) and raft.leader_node_id == node.id,
             is_voter=member.is_voter,
             reachability=member.reachability,
+            disk=member.disk,
         )
     code = ""
     if node.spec.membership is Membership.PENDING and cluster is not None:

@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from swarmd.wire.control import Reachability
+from swarmd.wire.disk import DiskReport
 
 
 class MemberView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -17,6 +18,8 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     addresses: tuple[str, ...] = ()
     is_voter: bool = True
     reachability: Reachability = Reachability.UNKNOWN
+    disk: DiskReport | None = None
+    """What is wrong with its disk; None if nothing is known to be."""
 
 
 class MemberDetail(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -16,6 +16,7 @@ import trio.testing
 
 from swarmd.errors import PermissionDenied, Unavailable, Unimplemented
 from swarmd.manager import assembly
+from swarmd.manager.disk_health import DiskHealth
 from swarmd.manager.manager import Manager, Surroundings
 from swarmd.model import Node, RaftConfig
 from swarmd.node.founding import FEATURES, Founding, found, make_log_durable, sealer_of
@@ -80,6 +81,7 @@ class World:
                 session=lambda: "connecting",
                 settings=Settings(),
                 features=FEATURES,
+                disk=DiskHealth(lambda: EPOCH),
                 now=lambda: EPOCH,
                 rng=random.Random(1),
             )
