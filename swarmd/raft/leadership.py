@@ -104,7 +104,7 @@ class Leadership:
         return progress.has_answered and progress.ticks_since_heard < self._settings.election_ticks_min
 
     def _answers(self, progress: Progress) -> bool:
-        """Stricter than active: a change that cannot do without a member must not count on one that died a moment ago."""
+        """Stricter than active: a change that needs a member must not count on one that died a moment ago."""
         patience = max(2, self._settings.election_ticks_min // 2)
         return progress.has_answered and progress.ticks_since_heard < patience
 

@@ -101,8 +101,8 @@ class BlockingConnection:
         timeout_s: float = 15.0,
         headers: Headers = NO_HEADERS,
     ) -> Resp:
-        """Raises the server's error, `DeadlineExceeded`, `Unavailable`; `OutcomeUnknown` if the connection was lost under
-        a call that changes something."""
+        """Raises the server's error, `DeadlineExceeded`, `Unavailable`; `OutcomeUnknown` if the connection was lost
+        under a call that changes something."""
         if method.shape is not Shape.UNARY:
             raise ValueError(f"{method.name} is a stream: stream() it")
         for reply in self._messages(method, request, headers=headers, timeout_s=timeout_s):
@@ -166,7 +166,7 @@ class BlockingConnection:
                 self._give_up(number)
 
     def _answer(self, method: Method[Any, Any], number: int, deadline: float) -> events.Received | None:
-        """As `_next_of`. Sent whole, a call may have been carried out whatever became of the connection; cut off, no."""
+        """As `_next_of`. Sent whole, a call may have happened whatever became of the connection; cut off not."""
         try:
             return self._next_of(number, deadline)
         except _Lost as lost:
