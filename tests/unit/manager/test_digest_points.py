@@ -53,7 +53,7 @@ def test_agreed_indexes_are_those_of_the_index_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "every"), [(0, 256), (1, 256), (128, 256), (129, 512), (256, 512), (257, 1024), (100_000, 262_144)]
+    ("items", "every"), [(0, 256), (1, 256), (256, 256), (257, 512), (512, 512), (513, 1024), (100_000, 131_072)]
 )
 def test_a_large_state_is_hashed_more_seldom(items: int, every: int) -> None:
     assert hash_every(items) == every
