@@ -70,7 +70,7 @@ def _digests(status: RaftStatusReply) -> list[tuple[str, str]]:
     lines = []
     if status.digests_agree_at:
         told = f"{status.digests_agreeing} of {len(status.members)} members told theirs"
-        lines.append(("Digests", f"agree at {status.digests_agree_at} ({told})"))
+        lines.append(("Digest", f"agree at {status.digests_agree_at} ({told})"))
     elif status.digest_index:
         lines.append(("Digest", f"{status.digest.hex()[:12]} at {status.digest_index}"))
     if status.diverges_at:

@@ -27,20 +27,24 @@ SETTLE_S: Final = 10.0
 """Members that differ are given so long until others have told theirs as well."""
 AGAIN_S: Final = 600.0
 """A node that diverges again so soon stays, with an alarm: rejoining did not help it."""
+REMOVALS_MAX: Final = 3
+"""... nor is it removed more often than this by one manager: each time leaves a log on its disk as evidence."""
 
 
 class DigestWatch:
     """One instance per reign.
 
     Args:
-        removed_at: when which node was removed; outlives the reign.
+        removals: when which node was removed; outlives the reign.
     """
 
-    def __init__(self, driver: RaftDriver, members: Members, board: DigestBoard, removed_at: dict[str, float]) -> None:
+    def __init__(
+        self, driver: RaftDriver, members: Members, board: DigestBoard, removals: dict[str, list[float]]
+    ) -> None:
         self._driver = driver
         self._members = members
         self._board = board
-        self._removed_at = removed_at
+        self._removals = removals
         self._told: set[int] = set()
         self._undecided_since = math.inf
 
@@ -79,14 +83,17 @@ class DigestWatch:
                 "%s diverges from %s: another %s at entry %d; it has to join anew",
                 *(name, _names(found.majority), found.of, found.index),
             )
-        now = trio.current_time()
-        if now - self._removed_at.get(member.node_id, -math.inf) < AGAIN_S:
-            return f"{name} diverges again at entry {found.index}, soon after it joined anew, and stays"
+        removals = self._removals.setdefault(member.node_id, [])
+        wrong = f"{name} diverges at entry {found.index}"
+        if len(removals) >= REMOVALS_MAX:
+            return f"{wrong}, as after each of {REMOVALS_MAX} times that it joined anew, and stays: demote it"
+        if removals and trio.current_time() - removals[-1] < AGAIN_S:
+            return f"{wrong}, soon after it joined anew, and stays for now"
         try:
             await self._members.remove_exactly(member)
         except FailedPrecondition as refusal:
-            return f"{name} diverges at entry {found.index} and stays for now: {refusal}"
-        self._removed_at[member.node_id] = now
+            return f"{wrong} and stays for now: {refusal}"
+        removals.append(trio.current_time())
         return ""
 
     # -- this member in the minority ---------------------------------------------------------------------------

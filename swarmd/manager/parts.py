@@ -118,7 +118,7 @@ class Parts:
         self.digest_reporter = DigestReporter(
             self.driver, self.driver.digests, self.leader_link.to, heard=self.digest_board.heard
         )
-        self._diverging_removed_at: dict[str, float] = {}
+        self._removals_for_divergence: dict[str, list[float]] = {}
         self.ca_server = CAServer(self.store, local_root=local_root)
         self.leadership = Leadership(self.driver, self._components_of_a_reign, ended=self._reign_ended)
         self.dispatcher: Dispatcher | None = None
@@ -185,7 +185,7 @@ class Parts:
             partial(RoleManagerLoop, store, self.members, now=now, rng=rng),
             partial(FeatureLevelLoop, store, known=self._features, rng=rng),
             partial(DiskWatch, self.driver, self.members),
-            partial(DigestWatch, self.driver, self.members, self.digest_board, self._diverging_removed_at),
+            partial(DigestWatch, self.driver, self.members, self.digest_board, self._removals_for_divergence),
             partial(DrainedLeader, self.driver, self._identity.node_id),
         )
 

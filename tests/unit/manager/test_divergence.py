@@ -15,9 +15,10 @@ import trio.testing
 from msgspec.structs import replace
 
 from swarmd.errors import Unavailable
+from swarmd.manager import digest_watch
 from swarmd.manager.digest_board import DigestBoard
 from swarmd.manager.digest_reporter import DigestReporter
-from swarmd.manager.digest_watch import AGAIN_S, SETTLE_S, DigestWatch
+from swarmd.manager.digest_watch import REMOVALS_MAX, SETTLE_S, DigestWatch
 from swarmd.manager.members import Members
 from swarmd.manager.reign import Leadership
 from swarmd.model import Node, NodeSpec
@@ -42,11 +43,11 @@ class Watching:
         self.driver = driver
         self.evidence: list[int] = []
         self.board = DigestBoard(driver, driver.digests, on_divergence=lambda: self.evidence.append(driver.state.index))
-        self.removed_at: dict[str, float] = {}
+        self.removals: dict[str, list[float]] = {}
         self.reporter = DigestReporter(driver, driver.digests, self._connect, heard=self.board.heard)
         members = Members(driver, self.node_id, cast("Any", None), random.Random(1))
         self.leadership = Leadership(
-            driver, lambda term: [partial(DigestWatch, driver, members, self.board, self.removed_at)]
+            driver, lambda term: [partial(DigestWatch, driver, members, self.board, self.removals)]
         )
 
     @property
@@ -113,14 +114,15 @@ class Swarm:
 
     async def rejoin(self, gone: int, new: int, leader: FakeManager) -> FakeManager:
         """What a manager does that noticed that it is out: another member id, nothing on its disk."""
+        node_id = self.watching[gone].node_id
         await self.cluster.stop(gone)
         del self.cluster.managers[gone], self.watching[gone]
-        self.cluster.nodes[new] = node_of(gone)
+        self.cluster.nodes[new] = node_id
         joiner = self.cluster.add(new, MemoryLogStore())
         joiner.hint = leader.driver.configuration
         await self.cluster.start(new)
         await self.watch(new)
-        learner = replace(member(new, is_voter=False), node_id=node_of(gone))
+        learner = replace(member(new, is_voter=False), node_id=node_id)
         await leader.driver.change_membership(MembershipChange(kind=ChangeKind.ADD_LEARNER, member=learner))
         await self.cluster.until(lambda: new in leader.driver.configuration.voters)
         return joiner
@@ -317,8 +319,12 @@ async def test_nobody_is_removed_whom_the_quorum_needs(autojump_clock: Clock, ca
         assert swarm.watching[1].board.alarm == ""
 
 
-async def test_a_node_that_diverges_again_at_once_stays_for_a_while(autojump_clock: Clock) -> None:
+async def test_a_node_that_joining_anew_does_not_help_stays_with_an_alarm(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each time costs a log on its disk, and a voter for as long as it takes."""
+    again_s = 60.0  # ten minutes are 18,000 ticks of three managers
+    monkeypatch.setattr(digest_watch, "AGAIN_S", again_s)
     async with swarm_of(3) as swarm:
         cluster = swarm.cluster
         leader = await swarm.lead_by(1)
@@ -327,11 +333,21 @@ async def test_a_node_that_diverges_again_at_once_stays_for_a_while(autojump_clo
         await cluster.until(lambda: swarm.members(leader) == [1, 2])
         misapply(await swarm.rejoin(3, 4, leader))
         await swarm.write_until(3 * AGREED_EVERY, 1, 2, 4)
-        await trio.sleep(60)
+        await trio.sleep(30)
         assert swarm.members(leader) == [1, 2, 4]
-        assert "diverges again" in swarm.watching[1].board.alarm
-        await trio.sleep(AGAIN_S)
+        assert "soon after it joined anew, and stays for now" in swarm.watching[1].board.alarm
+        await trio.sleep(again_s)
         assert swarm.members(leader) == [1, 2]
+        misapply(await swarm.rejoin(4, 5, leader))
+        await swarm.write_until(5 * AGREED_EVERY, 1, 2, 5)
+        await trio.sleep(again_s + 10)
+        assert swarm.members(leader) == [1, 2]
+        assert len(swarm.watching[1].removals["node-3"]) == REMOVALS_MAX
+        misapply(await swarm.rejoin(5, 6, leader))
+        await swarm.write_until(7 * AGREED_EVERY, 1, 2, 6)
+        await trio.sleep(3 * again_s)
+        assert swarm.members(leader) == [1, 2, 6]
+        assert swarm.watching[1].board.alarm.endswith("that it joined anew, and stays: demote it")
 
 
 async def test_one_that_restarts_with_a_right_state_is_not_held_to_what_it_told_before(autojump_clock: Clock) -> None:

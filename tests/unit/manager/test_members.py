@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import trio
 import trio.testing
+from msgspec.structs import replace
 
 from swarmd.errors import FailedPrecondition, NotFound, PermissionDenied, Unauthenticated, Unavailable
 from swarmd.manager.members import Members
@@ -178,6 +179,17 @@ async def test_a_removal_that_could_cost_the_quorum_is_refused(autojump_clock: t
         with pytest.raises(FailedPrecondition, match="quorum"):
             await members.remove_member(node_of(alive))
         await members.remove_member(node_of(dead))
+
+
+async def test_a_member_is_removed_and_not_the_one_its_node_has_become(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_swarm() as (_, leader, members, _):
+        other = next(m for m in members.configuration().members if m.member_id != leader.member_id)
+        await members.remove_exactly(replace(other, member_id=99))
+        assert members.configuration().member(other.member_id) == other
+        await members.remove_exactly(other)
+        assert members.configuration().member_of_node(other.node_id) is None
 
 
 async def test_the_lead_is_handed_over_by_the_time_it_returns(autojump_clock: trio.testing.MockClock) -> None:

@@ -11,6 +11,7 @@ import trio.testing
 from swarmd.manager.digest_board import DigestBoard
 from swarmd.manager.raft_facts import RaftFacts
 from swarmd.wire.control import Reachability
+from swarmd.wire.peer import DigestPoint
 from tests.unit.manager.raft_cluster import Cluster, FakeManager, open_cluster
 
 
@@ -54,6 +55,26 @@ async def test_the_leader_knows_how_far_each_member_is(autojump_clock: trio.test
         views = {m.member_id: m.reachability for m in facts_of(leader).members()}
         assert views[away.member_id] is Reachability.UNREACHABLE
         assert sorted(views.values())[1:] == [Reachability.REACHABLE] * 2
+
+
+async def test_the_leader_tells_how_the_states_compare(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_cluster() as cluster:
+        leader = await cluster.leader()
+        core, points = leader.driver.core, leader.driver.digests
+        points._keep(DigestPoint(index=64, digest=b"l" * 32, state_hash=b"h" * 32))
+        points._keep(DigestPoint(index=128, digest=b"r" * 32))
+        facts = facts_of(leader)
+        board = facts._board
+        for manager, digest in zip(others(cluster, leader), (b"r" * 32, b"w" * 32), strict=True):
+            board._of_this_term()[manager.member_id] = {128: DigestPoint(index=128, digest=digest)}
+        board.alarm = "!"
+        detail = facts.detail()
+        assert (detail.digests.index, detail.digests.hashed_index, detail.digests.agree_at) == (128, 64, 0)
+        assert (detail.digests.digest, detail.digests.state_hash) == (b"r" * 32, b"h" * 32)
+        assert detail.digests.alarm == "!"
+        wrong = others(cluster, leader)[1].member_id
+        assert [id for id, m in detail.members.items() if m.is_diverging] == [wrong]
+        assert core.member_id != wrong
 
 
 async def test_a_follower_knows_its_leader_alone(autojump_clock: trio.testing.MockClock) -> None:

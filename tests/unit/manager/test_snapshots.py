@@ -115,6 +115,39 @@ async def test_a_snapshot_is_sent_in_order_with_its_message_first() -> None:
     assert world.sent == [(2, True)]
 
 
+async def test_a_state_kept_as_evidence_is_a_file_that_nobody_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(with_snapshot())
+    state, meta = State(), SnapshotMeta(index=7, term=3)
+    for index in range(1, 8):
+        state.skip(index, b"")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.snapshots.run)
+        world.snapshots.keep_as_evidence(state, meta)
+        state.skip(8, b"later")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    kept = State()
+    kept.restore(meta, world.files.read(meta))
+    assert kept.index == 7
+    assert world.saved == []
+    assert "kept as" in caplog.text
+
+
+async def test_a_disk_without_room_for_evidence_costs_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(with_snapshot())
+
+    def save(meta: SnapshotMeta, chunks: object) -> None:
+        raise StorageFailed("no space left")
+
+    cast("Any", world.files).save = save
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.snapshots.run)
+        world.snapshots.keep_as_evidence(State(), SnapshotMeta())
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert "could not be kept: no space left" in caplog.text
+
+
 async def test_a_member_that_cannot_be_reached_is_told_to_consensus() -> None:
     world = World(with_snapshot())
     world.peer.is_reachable = False

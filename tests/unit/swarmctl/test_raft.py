@@ -118,6 +118,29 @@ def test_what_is_wrong_with_a_member_is_shown(daemon: FakeDaemon) -> None:
     assert "UNREACHABLE (snapshot)" in out
 
 
+def test_the_leader_says_that_the_states_agree(daemon: FakeDaemon) -> None:
+    changed(daemon, digest_index=128, digest=bytes(32), digests_agree_at=64, digests_agreeing=2)
+    out = daemon.run("raft", "status").out
+    assert "Digest        : agree at 64 (2 of 3 members told theirs)\n" in out
+    assert "ALARM" not in out
+    document = json.loads(daemon.run("raft", "status", "-o", "json").out)
+    assert (document["digest_index"], document["digests_agree_at"], document["alarm"]) == (128, 64, "")
+
+
+def test_a_follower_shows_its_own_digest(daemon: FakeDaemon) -> None:
+    changed(daemon, role="follower", digest_index=128, digest=bytes.fromhex("ab" * 32))
+    assert "Digest        : abababababab at 128\n" in daemon.run("raft", "status").out
+
+
+def test_an_alarm_and_a_member_that_diverges_stand_out(daemon: FakeDaemon) -> None:
+    members = (MEMBERS[0], msgspec.structs.replace(MEMBERS[1], is_diverging=True))
+    changed(daemon, members=members, alarm="the managers' states differ at entry 64", diverges_at=64)
+    out = daemon.run("raft", "status").out
+    assert "ALARM         : the managers' states differ at entry 64\n" in out
+    assert "ALARM         : this manager's state diverges from the quorum's at 64 or before\n" in out
+    assert "DIVERGING" in out
+
+
 def test_scripts_get_every_field(daemon: FakeDaemon) -> None:
     document = json.loads(daemon.run("raft", "status", "-o", "json").out)
     assert (document["term"], document["voters"], document["failures_left"]) == (4, 2, 0)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import trio
 from msgspec.structs import replace
 
-from swarmd.manager.control_api import ControlApi, MemberDetail, MemberView, RaftDetail, RaftView
+from swarmd.manager.control_api import ControlApi, DigestDetail, MemberDetail, MemberView, RaftDetail, RaftView
 from swarmd.model import (
     Cluster,
     ContainerSpec,
@@ -148,6 +148,7 @@ class FakeRaft:
         self.session = "connected"
         self.leader_contact_s: float | None = 0.3
         self.details: dict[int, MemberDetail] = {}
+        self.digests = DigestDetail()
 
     def members(self) -> tuple[MemberView, ...]:
         return self.member_views
@@ -161,6 +162,7 @@ class FakeRaft:
             snapshot_index=4,
             removed_members=2,
             members=self.details,
+            digests=self.digests,
         )
 
     def cut_off(self, *node_ids: str) -> None:

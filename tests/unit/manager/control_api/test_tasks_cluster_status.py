@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from swarmd.errors import Invalid, NotFound, ResourceExhausted, Unavailable
-from swarmd.manager.control_api import MemberDetail, MemberView, filters
+from swarmd.manager.control_api import DigestDetail, MemberDetail, MemberView, filters
 from swarmd.model import NodeState
 from swarmd.wire import codec
 from swarmd.wire.control import (
@@ -145,6 +145,19 @@ async def test_raft_status_is_this_managers_own_view(world: World) -> None:
     assert [m.node_name for m in status.members] == ["host-m1", "host-m2", "host-m3"]
     assert [m.is_leader for m in status.members] == [True, False, False]
     assert [(m.match, m.lag, m.last_contact_s) for m in status.members[1:]] == [(70, 2, 0.1), (None, None, None)]
+
+
+async def test_raft_status_tells_how_the_states_compare(world: World) -> None:
+    world.add_node("m1", member=1)
+    world.add_node("m2", member=2)
+    world.raft.details = {2: MemberDetail(is_diverging=True)}
+    world.raft.digests = DigestDetail(
+        index=128, digest=b"d", hashed_index=64, state_hash=b"h", agree_at=64, agreeing=2, diverges_at=3, alarm="!"
+    )
+    status = await world.ask(RAFT_STATUS, RaftStatusRequest())
+    assert (status.digest_index, status.digest, status.state_hash_index, status.state_hash) == (128, b"d", 64, b"h")
+    assert (status.digests_agree_at, status.digests_agreeing, status.diverges_at, status.alarm) == (64, 2, 3, "!")
+    assert [m.is_diverging for m in status.members] == [False, True]
 
 
 async def test_raft_status_counts_no_learner_and_needs_no_leader(world: World) -> None:
