@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.tools import chaos_tools_missing
 from tests.engine.engine import Engine
 from tests.engine.images import BUSYBOX, busybox_image, redis_image
 
@@ -20,6 +21,10 @@ def _unmet(item: pytest.Item) -> tuple[str, str] | None:
     """What the machine lacks, by the name that SWARM_TEST_REQUIRE has for it, and in words."""
     if item.get_closest_marker("needs_root") is not None and os.geteuid() != 0:
         return "root", "needs root"
+    if item.get_closest_marker("needs_chaos_tools") is not None:
+        lacking = chaos_tools_missing()
+        if lacking or os.geteuid() != 0:
+            return "root", f"needs root and tools that make faults; missing: {', '.join(lacking) or 'root'}"
     if item.get_closest_marker("needs_docker") is not None:
         missing = [name for name in ("dockerd", "docker", "containerd", "runc") if shutil.which(name) is None]
         missing += [] if BUSYBOX.exists() else [str(BUSYBOX)]

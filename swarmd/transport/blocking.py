@@ -166,7 +166,7 @@ class BlockingConnection:
                 self._give_up(number)
 
     def _answer(self, method: Method[Any, Any], number: int, deadline: float) -> events.Received | None:
-        """As `_next_of`. Sent whole, a call may have happened whatever became of the connection; cut off not."""
+        """As `_next_of`. A call that was sent whole may have been carried out, whatever became of the connection."""
         try:
             return self._next_of(number, deadline)
         except _Lost as lost:

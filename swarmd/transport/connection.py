@@ -28,7 +28,7 @@ from swarmd.transport.outbox import Outbox, PostQueue
 from swarmd.transport.router import Call, IncomingCalls, Router, StreamHandler, UnaryHandler
 from swarmd.transport.session import Session
 from swarmd.transport.stream import Stream
-from swarmd.wire.frames import IDLE_PING_S, NO_HEADERS, Headers, Hello
+from swarmd.wire.frames import NO_HEADERS, Headers, Hello, idle_ping_s
 from swarmd.wire.identity import Caller
 from swarmd.wire.methods import Method, Shape
 
@@ -362,17 +362,18 @@ class Connection:
 
     async def _watch_idle(self) -> None:
         """Ask a silent peer whether it is there, and give it up if it does not say so."""
+        limit_s = idle_ping_s(self._session.class_)
         while True:
             idle_s = self._link.idle_s
-            if idle_s < IDLE_PING_S:
-                await trio.sleep(IDLE_PING_S - idle_s)
+            if idle_s < limit_s:
+                await trio.sleep(limit_s - idle_s)
                 continue
-            with trio.move_on_after(IDLE_PING_S) as waiting:
+            with trio.move_on_after(limit_s) as waiting:
                 try:
                     await self._link.ping()
                 except LinkLost:
                     return
-            if waiting.cancelled_caught and self._link.idle_s >= IDLE_PING_S:
+            if waiting.cancelled_caught and self._link.idle_s >= limit_s:
                 log.info("%s has not answered for %g s", self._peer_name, self._link.idle_s)
                 self._loss = f"no sign of life for {self._link.idle_s:.0f} s"
                 self._reading.cancel()

@@ -15,6 +15,7 @@ from swarmd.transport.connection import Connection, Router
 from swarmd.transport.credentials import SERVER_NAME, identity_of
 from swarmd.transport.establish import establish, no_calls
 from swarmd.transport.link import LinkLost
+from swarmd.transport.tcp import limit_unacknowledged
 from swarmd.transport.tls import TlsStream
 from swarmd.wire.frames import HANDSHAKE_S_MAX, Hello
 from swarmd.wire.identity import Caller, Identity
@@ -120,6 +121,7 @@ async def _connect_tls(host: str, port: int, context: ssl.SSLContext, server_nam
     except OSError as error:
         reason = error.strerror or str(error)
         raise Unavailable(f"cannot connect to {host}:{port}: {reason}") from error
+    limit_unacknowledged(socket)
     stream = TlsStream(socket, context, server_name=server_name)
     try:
         await stream.do_handshake()

@@ -16,6 +16,7 @@ from swarmd.transport.control_socket import ControlSocket
 from swarmd.transport.credentials import Credentials, identity_of
 from swarmd.transport.establish import establish
 from swarmd.transport.serving import ServedConnections
+from swarmd.transport.tcp import limit_unacknowledged
 from swarmd.transport.tls import TlsStream
 from swarmd.wire.frames import Hello
 from swarmd.wire.identity import Caller
@@ -97,6 +98,7 @@ class Listener:
             return
         self._accepted += 1
         try:
+            limit_unacknowledged(stream)
             address = _peer_address(stream)
             tls = TlsStream(stream, self._credentials.server_context())
             await self._served.serve(tls, address, partial(self._greet, stream, tls, address))

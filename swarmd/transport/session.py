@@ -132,6 +132,7 @@ class Session:
         self.protocol = 0
         """The version both speak, once greeted."""
         self._limits = limits
+        self._is_dialer = is_dialer
         self._next_id = 1 if is_dialer else 2
         self._peer_parity = 0 if is_dialer else 1
         self._peer_last_id = 0
@@ -141,6 +142,12 @@ class Session:
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    @property
+    def class_(self) -> str:
+        """What the connection is for, as its dialer announced."""
+        assert self.peer_hello is not None
+        return self.hello.class_ if self._is_dialer else self.peer_hello.class_
 
     def __contains__(self, stream: int) -> bool:
         return stream in self._streams

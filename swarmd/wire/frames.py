@@ -30,6 +30,8 @@ STREAMS_MAX: Final = 1024
 STREAM_ID_MAX: Final = (1 << 53) - 1
 HANDSHAKE_S_MAX: Final = 10.0
 IDLE_PING_S: Final = 15.0
+RAFT_IDLE_PING_S: Final = 2.0
+"""On connections of class `raft`: on each, one manager only listens, and would not notice that it hears nothing."""
 CHUNK_BYTES_MAX: Final = 1 << 20
 WINDOW_MESSAGES: Final = 64
 WINDOW_BYTES: Final = 8 << 20
@@ -59,6 +61,12 @@ class ConnectionClass(IntEnum):
     CONTROL = 0
     RAFT = 1
     BULK = 2
+
+
+def idle_ping_s(class_: str) -> float:
+    """How long a connection of this class may be silent before the peer is asked for a sign of life, and again until
+    the connection is given up."""
+    return RAFT_IDLE_PING_S if class_ == ConnectionClass.RAFT.name.lower() else IDLE_PING_S
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -21,6 +21,7 @@ from swarmd.wire.frames import Headers
 from swarmd.wire.methods import Method
 from swarmd.wire.raft_status import RaftStatusReply, RaftStatusRequest
 from tests.chaos.network import Network
+from tests.chaos.tools import faketime_library
 from tests.e2e.machines import Failed, Machine, wait_until
 
 Req = TypeVar("Req")
@@ -31,7 +32,6 @@ RESTART_S: Final = 1.0
 """A daemon that ended by itself is started again after so long, as systemd would."""
 ANSWER_S_MAX: Final = 2.0
 DISK_MIB: Final = 64
-FAKETIME: Final = "libfaketimeMT.so.1"
 
 
 class Manager(Machine):
@@ -183,14 +183,6 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     state_index: int
     digest: str
     state_hash: str
-
-
-def faketime_library() -> Path:
-    """Debian's libfaketime. Raises `Failed` if it is not installed."""
-    found = next(Path("/usr/lib").glob(f"*/faketime/{FAKETIME}"), None)
-    if found is None:
-        raise Failed("clock jumps need Debian's package libfaketime")
-    return found
 
 
 class Group:

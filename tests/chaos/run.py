@@ -26,6 +26,7 @@ from tests.chaos.members import Group, Manager
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.network import Network
 from tests.chaos.schedule import DEFAULT_FAULTS, Step, schedule
+from tests.chaos.tools import chaos_tools_missing
 from tests.e2e.machines import Failed, wait_until
 
 SETTLE_S_MAX: Final = 60.0
@@ -208,8 +209,12 @@ def main() -> int:
     parser.add_argument("--faults", default=",".join(DEFAULT_FAULTS))
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
-    if os.geteuid() != 0:
-        print("Error: network namespaces need root", file=sys.stderr)
+    missing = chaos_tools_missing()
+    if os.geteuid() != 0 or missing:
+        what = f"missing: {', '.join(missing)}" if missing else "network namespaces need root"
+        print(
+            f"Error: {what}\nHint: as root; on Debian, apt-get install nftables iproute2 libfaketime", file=sys.stderr
+        )
         return 2
     faults = tuple(fault for fault in options.faults.split(",") if fault)
     plan = Plan(seed=options.seed, seconds=options.seconds, managers=options.managers, faults=faults)

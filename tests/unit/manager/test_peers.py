@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from swarmd.errors import Unavailable
-from swarmd.manager.peers import Peers
+from swarmd.manager.peers import DIAL_S_MAX, Peers
 from swarmd.model import Role
 from swarmd.raft import Configuration, Member, Message, MessageType
 from swarmd.wire.frames import Hello
@@ -41,10 +41,13 @@ class Network:
     def __init__(self) -> None:
         self.dialed: list[str] = []
         self.answers: dict[str, FakeConnection] = {}
+        self.silent: set[str] = set()
 
     @asynccontextmanager
     async def dial(self, address: str) -> AsyncIterator[FakeConnection]:
         self.dialed.append(address)
+        if address in self.silent:
+            await trio.sleep_forever()
         if address not in self.answers:
             raise Unavailable(f"{address} does not answer")
         yield self.answers[address]
@@ -134,6 +137,20 @@ async def test_every_member_is_dialed_until_it_answers(
     count = len(bench.network.dialed)
     await trio.sleep(60)
     assert len(bench.network.dialed) == count
+
+
+async def test_an_address_that_says_nothing_is_left_for_the_next(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    bench = Bench()
+    bench.network.silent = {"a:1"}
+    bench.network.answers["b:1"] = FakeConnection("other")
+    bench.peers.follow(configuration("a:1", "b:1"))
+    await nursery.start(bench.peers.run)
+    await trio.sleep(DIAL_S_MAX + 0.1)
+    assert bench.network.dialed == ["a:1", "b:1"]
+    await trio.sleep(60)
+    assert bench.network.dialed == ["a:1", "b:1"]  # a dial's limit is no limit for what it opened
 
 
 async def test_new_addresses_mean_a_new_connection_and_a_removed_member_none(

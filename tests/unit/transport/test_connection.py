@@ -25,7 +25,7 @@ from swarmd.model import Role
 from swarmd.transport.connection import Call, Router, Stream
 from swarmd.transport.outbox import POST_MESSAGES_MAX
 from swarmd.wire.dispatch import AssignmentsMessage, AssignmentsRequest
-from swarmd.wire.frames import IDLE_PING_S, Headers, Hello
+from swarmd.wire.frames import IDLE_PING_S, RAFT_IDLE_PING_S, Headers, Hello
 from swarmd.wire.identity import Caller, ForwardedCaller, Identity
 from swarmd.wire.methods import (
     ASSIGNMENTS,
@@ -599,6 +599,15 @@ async def test_a_silent_peer_is_given_up_after_an_unanswered_ping(autojump_clock
             await pair.server.closed.wait()
         with pytest.raises(Unavailable, match="no sign of life"):
             await pair.server.call(HEALTH, REQUEST)
+
+
+async def test_a_silent_raft_peer_is_given_up_sooner_by_both_ends(autojump_clock: trio.testing.MockClock) -> None:
+    async with connected(open_router(), client_hello=Hello(class_="raft")) as pair:
+        await _mute(pair.client_stream)
+        await _mute(pair.server_stream)
+        with trio.fail_after(2 * RAFT_IDLE_PING_S + 1):
+            await pair.server.closed.wait()
+            await pair.client.closed.wait()
 
 
 async def _mute(stream: Any) -> None:
