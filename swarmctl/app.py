@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import typer
 from typer.main import get_command
 
 from swarmctl.invocation import Invocation
@@ -21,7 +22,7 @@ NOUNS: Final = {
 """Noun or alias -> its module in `swarmctl.commands`."""
 PLANNED: Final = frozenset(
     {"access", "apply", "audit", "backup", "ca", "config", "context", "dashboard", "deploy", "diff", "doctor", "edit"}
-    | {"events", "logs", "network", "plan", "restore", "secret", "stack", "swarm", "top", "volume"}
+    | {"logs", "network", "plan", "restore", "secret", "stack", "swarm", "top", "volume"}
 )
 
 
@@ -49,6 +50,29 @@ def root() -> Any:
         from swarmctl.commands.status import show_status
 
         show_status(call)
+
+    @verb(app, "events")
+    def events(
+        call: Invocation,
+        *,
+        since: Annotated[
+            str | None, typer.Option("--since", metavar="VERSION", help="Begin with what came after this version.")
+        ] = None,
+        filter: Annotated[
+            list[str] | None,
+            typer.Option(
+                *("--filter", "-f"),
+                metavar="KEY=VALUE",
+                help="Only what fits: kind, action, id, name (or beginning*), service, node, slot, desired-state, "
+                "hostname, role, membership, state. The same key again: or.",
+            ),
+        ] = None,
+        old: Annotated[bool, typer.Option("--old", help="Also show what objects were before.")] = False,
+    ) -> None:
+        """Print what happens, as it happens, across lost connections; one JSON object a line with -o json."""
+        from swarmctl.commands.events import follow_events
+
+        follow_events(call, since, filter or (), old=old)
 
     @verb(app, "version")
     def version(call: Invocation) -> None:

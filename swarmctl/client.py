@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -57,6 +58,20 @@ class Client:
     def read(self, method: Method[Req, Resp], request: Req) -> Resp:
         """One try. Raises the daemon's error, `DeadlineExceeded`, `Unavailable`."""
         return self._call(method, request, timeout_s=CALL_S_MAX, headers=Headers(stale=self._stale))
+
+    def stream(self, method: Method[Req, Resp], request: Req, *, silence_s: float) -> Iterator[Resp]:
+        """Messages of a server stream, one try; the connection serves nothing else meanwhile.
+
+        Raises the daemon's error; `Unavailable` also after `silence_s` without a message.
+        """
+        if self._link is None:
+            self._link = self._environment.connect(self._socket)
+        headers = Headers(stale=self._stale)
+        try:
+            yield from self._link.stream(method, request, silence_s=silence_s, headers=headers)
+        except (Unavailable, DeadlineExceeded):
+            self.close()
+            raise
 
     def change(self, method: Method[Req, Resp], request: Req) -> Resp:
         """As many tries as 30 s hold, all under one idempotency key, so that it takes effect at most once.

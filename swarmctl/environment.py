@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO, TypeVar
@@ -25,6 +25,10 @@ class Link(Protocol):
 
     def call(self, method: Method[Req, Resp], request: Req, *, timeout_s: float, headers: Headers) -> Resp:
         """Raises the server's error, `DeadlineExceeded`, `Unavailable`."""
+        ...
+
+    def stream(self, method: Method[Req, Resp], request: Req, *, silence_s: float, headers: Headers) -> Iterator[Resp]:
+        """The messages of a server stream. Raises as `call`, and `Unavailable` after `silence_s` without one."""
         ...
 
     def close(self) -> None: ...

@@ -47,6 +47,11 @@ def to_json(document: Any) -> str:
     return _dump(document, indent=2) + "\n"
 
 
+def to_json_line(document: Any) -> str:
+    """On one line, ended by a newline."""
+    return _dump(document) + "\n"
+
+
 def to_yaml(document: Any) -> str:
     """Block style. Strings that could be read as anything else are quoted as in JSON, which YAML 1.2 contains."""
     return "".join(f"{line}\n" for line in _yaml(document))

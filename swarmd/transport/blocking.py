@@ -115,15 +115,17 @@ class BlockingConnection:
         request: Req,
         *,
         timeout_s: float | None = None,
+        silence_s: float = math.inf,
         headers: Headers = NO_HEADERS,
     ) -> Iterator[Resp]:
         """Messages of a server stream until its end. Closing the iterator cancels what is unfinished.
 
-        Raises the server's error, `DeadlineExceeded` (for the whole stream), `Unavailable`.
+        Raises the server's error, `DeadlineExceeded` (for the whole stream), `Unavailable`, also when no message came
+        for `silence_s`.
         """
         if method.shape is not Shape.SERVER_STREAM:
             raise ValueError(f"{method.name} is no server stream")
-        return self._messages(method, request, headers=headers, timeout_s=timeout_s)
+        return self._messages(method, request, headers=headers, timeout_s=timeout_s, silence_s=silence_s)
 
     def close(self) -> None:
         """Say goodbye and close; what is under way is cancelled. Never waits for the daemon."""
@@ -144,7 +146,13 @@ class BlockingConnection:
     # -- calls ---------------------------------------------------------------------------------------------------
 
     def _messages(
-        self, method: Method[Req, Resp], request: Req, *, headers: Headers, timeout_s: float | None
+        self,
+        method: Method[Req, Resp],
+        request: Req,
+        *,
+        headers: Headers,
+        timeout_s: float | None,
+        silence_s: float = math.inf,
     ) -> Iterator[Resp]:
         deadline_s = None if timeout_s is None or timeout_s == math.inf else max(timeout_s, 0.0)
         deadline = math.inf if deadline_s is None else time.monotonic() + deadline_s
@@ -152,7 +160,7 @@ class BlockingConnection:
         is_answered = False
         try:
             self._send(frame, deadline)
-            while (event := self._answer(method, number, deadline)) is not None:
+            while (event := self._answer(method, number, min(deadline, time.monotonic() + silence_s))) is not None:
                 is_answered = method.shape is Shape.UNARY
                 grant = self._session.consumed(number, event.size)
                 if grant is not None:
@@ -160,6 +168,8 @@ class BlockingConnection:
                 reply: Resp = convert(event.body, method.response)
                 yield reply
         except DeadlineExceeded:
+            if time.monotonic() < deadline:
+                raise Unavailable(f"{self._name} has said nothing for {silence_s:g} s") from None
             raise DeadlineExceeded(f"no answer to {method.name} from {self._name} within {timeout_s:g} s") from None
         finally:
             if number in self._session and not is_answered:

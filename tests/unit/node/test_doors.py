@@ -17,7 +17,8 @@ from swarmd.transport.dialer import connect_socket
 from swarmd.wire.control import ListServices, StatusRequest
 from swarmd.wire.frames import Hello
 from swarmd.wire.identity import Identity
-from swarmd.wire.methods import SERVICE_LIST, STATUS
+from swarmd.wire.methods import SERVICE_LIST, STATUS, WATCH
+from swarmd.wire.watch import WatchRequest
 
 
 class FakeCredentials:
@@ -92,4 +93,7 @@ async def test_a_worker_tells_its_status_and_where_the_rest_is_served(tmp_path: 
             with pytest.raises(FailedPrecondition, match="not a manager") as caught:
                 await connection.call(SERVICE_LIST, ListServices())
             assert caught.value.hint
+            async with connection.open(WATCH, WatchRequest()) as stream:
+                with pytest.raises(FailedPrecondition, match="not a manager"):
+                    await stream.receive()
         nursery.cancel_scope.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,8 @@ class FakeDaemon:
         self.handlers: dict[str, Callable[[Any], Any]] = {}
         self.calls: list[tuple[str, Any, Headers]] = []
         self.errors: dict[str, list[SwarmError]] = {}
+        self.streams: list[list[Any]] = []
+        """What each stream in turn says: messages, and errors that end it. After the last, the user interrupts."""
         self.connections = 0
         self.clock = 0.0
         self.pauses: list[float] = []
@@ -128,6 +130,15 @@ class FakeDaemon:
             raise self.errors[method.name].pop(0)
         handler = self.handlers.get(method.name) or getattr(self, "_" + method.name.replace(".", "_"))
         return codec.decode(codec.encode(handler(request)), method.response)
+
+    def stream(self, method: Method[Any, Any], request: Any, *, silence_s: float, headers: Headers) -> Iterator[Any]:
+        assert silence_s > 0
+        request = codec.decode(codec.encode(request), method.request)
+        self.calls.append((method.name, request, headers))
+        for item in self.streams.pop(0) if self.streams else [KeyboardInterrupt()]:
+            if isinstance(item, BaseException):
+                raise item
+            yield codec.decode(codec.encode(item), method.response)
 
     # -- answers ---------------------------------------------------------------------------------------------------
     def _status(self, request: Any) -> StatusReply:

@@ -87,6 +87,8 @@ class Daemon:
 
     async def _count(self, call: Call, request: AssignmentsRequest, stream: Stream[AssignmentsMessage, Any]) -> None:
         try:
+            if request.session_id == "silent":
+                await trio.sleep_forever()
             for number in range(MESSAGES if request.session_id == "finite" else 1_000_000):
                 await stream.send(AssignmentsMessage(results_in=str(number)))
         finally:
@@ -145,6 +147,16 @@ def test_leaving_a_stream_cancels_it_and_the_connection_goes_on(daemon: Daemon) 
         messages.close()
         assert daemon.cancelled.wait(5)
         assert connection.call(STATUS, StatusRequest()).node_id == "m1"
+
+
+def test_a_stream_that_falls_silent_is_unavailable_and_cancelled(daemon: Daemon) -> None:
+    with BlockingConnection.connect(daemon.path) as connection:
+        messages = connection.stream(ASSIGNMENTS, AssignmentsRequest(session_id="silent"), silence_s=0.05)
+        with pytest.raises(Unavailable, match=r"has said nothing for 0.05 s"):
+            next(messages)
+        assert daemon.cancelled.wait(5)
+        busy = connection.stream(ASSIGNMENTS, AssignmentsRequest(session_id="finite"), silence_s=5)
+        assert len(list(busy)) == MESSAGES
 
 
 def test_shapes_are_not_mixed_up(daemon: Daemon) -> None:
