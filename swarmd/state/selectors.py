@@ -51,14 +51,21 @@ class Selection:
 
     def judge(self, event: Event) -> Selected | None:
         """What is to be told of this event; None: nothing."""
-        rules, old, new = self._rules.get(event.table, ()), event.old, event.new
+        verdict = self.verdict(event.table, event.old, event.new)
+        return None if verdict is None else Selected(event, *verdict)
+
+    def verdict(self, table: Table, old: StoredObject | None, new: StoredObject | None) -> tuple[Action, bool] | None:
+        """As `judge`, before there is an event: (action, whether the object has left)."""
+        rules = self._rules.get(table)
+        if rules is None:
+            return None
         if new is None:
-            return Selected(event, Action.REMOVE) if _fits(rules, Action.REMOVE, old) else None
+            return _REMOVED if _fits(rules, Action.REMOVE, old) else None
         if old is None:
-            return Selected(event, Action.CREATE) if _fits(rules, Action.CREATE, new) else None
+            return _CREATED if _fits(rules, Action.CREATE, new) else None
         if _fits(rules, Action.UPDATE, new):
-            return Selected(event, Action.UPDATE)
-        return Selected(event, Action.UPDATE, has_left=True) if _fits(rules, Action.UPDATE, old) else None
+            return _UPDATED
+        return _LEFT if _fits(rules, Action.UPDATE, old) else None
 
 
 class _Rule(NamedTuple):
@@ -69,7 +76,16 @@ class _Rule(NamedTuple):
 
 
 def _fits(rules: Sequence[_Rule], action: Action, object: StoredObject | None) -> bool:
-    return any(action in rule.actions and rule.fits(object) for rule in rules)
+    for rule in rules:  # noqa: SIM110 - a generator would cost as much as all the rest
+        if action in rule.actions and rule.fits(object):
+            return True
+    return False
+
+
+_CREATED: Final = (Action.CREATE, False)
+_UPDATED: Final = (Action.UPDATE, False)
+_LEFT: Final = (Action.UPDATE, True)
+_REMOVED: Final = (Action.REMOVE, False)
 
 
 def _fits_all(object: Any) -> bool:

@@ -20,7 +20,7 @@ from swarmd.state.watch import Event, Router, Subscription
 QUEUE_EVENTS_MAX: Final = 1_000
 """Events that wait for one watcher. One that has more coming reads the history instead, which all of them share."""
 SCAN_EVENTS: Final = 512
-"""Events of the history that are looked at in one step (about 0.5 ms)."""
+"""Events of the history that are looked at in one step (up to 1 ms)."""
 
 
 class Transaction(msgspec.Struct, frozen=True):
@@ -114,19 +114,17 @@ class Watcher:
 
     def _of(self, record: Record) -> Transaction | None:
         index, at, _, changes = record
-        events = [self._selection.judge(Event(rows.table, old, new, index, at)) for rows, old, new in changes]
-        return _transaction(index, at, events)
+        events: list[Selected] = []
+        for rows, old, new in changes:
+            verdict = self._selection.verdict(rows.table, old, new)
+            if verdict is not None:
+                events.append(Selected(Event(rows.table, old, new, index, at), *verdict))
+        return Transaction(index, at, tuple(events)) if events else None
 
     def _fitting(self, events: list[Event]) -> list[Transaction]:
         found = []
         for index, group in groupby(events, key=lambda event: event.index):
-            of_entry = list(group)
-            transaction = _transaction(index, of_entry[0].at, [self._selection.judge(event) for event in of_entry])
-            if transaction is not None:
-                found.append(transaction)
+            judged = [self._selection.judge(event) for event in group]
+            if told := tuple([selected for selected in judged if selected is not None]):
+                found.append(Transaction(index, told[0].event.at, told))
         return found
-
-
-def _transaction(index: int, at: float, judged: list[Selected | None]) -> Transaction | None:
-    events = tuple([selected for selected in judged if selected is not None])
-    return Transaction(index, at, events) if events else None

@@ -232,6 +232,7 @@ BENCHES: Final[dict[str, Callable[[Path], None]]] = {
     "moved": moved,
     "docker": docker,
     "store": script("store"),
+    "watch": script("watch"),
     "scheduler": script("scheduler"),
 }
 
