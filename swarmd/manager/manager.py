@@ -26,7 +26,7 @@ from swarmd.manager.local_ca import LocalCA
 from swarmd.manager.own_membership import OwnMembership, warn_of_other_ticks
 from swarmd.manager.parts import Parts
 from swarmd.raft import Settings
-from swarmd.storage.log_store import LogBatch, LogIdentity, LogWriter
+from swarmd.storage.log_store import LogIdentity, LogWriter
 from swarmd.storage.sealing import Sealer
 from swarmd.transport.connection import Call, Connection, Router
 from swarmd.transport.credentials import Credentials
@@ -158,7 +158,7 @@ class Manager:
             nursery.start_soon(self._disks.run)
             await until_usable(self._around.disk, self._around.directory)
             opened = await self._open_log()
-            await trio.to_thread.run_sync(_take_a_write, opened)
+            await trio.to_thread.run_sync(_settle, opened)
             self._around.disk.note_usable()
             writer = LogWriter(opened.store)
             writer.start()
@@ -318,10 +318,10 @@ class Manager:
         return self.parts is not None and self.parts.driver.state.removed_node(node_id) is not None
 
 
-def _take_a_write(opened: Opened) -> None:
-    """Only a fresh open that takes a write says that a disk is well. Blocking. Raises `StorageFailed`."""
+def _settle(opened: Opened) -> None:
+    """Only a fresh open that takes writes says that a disk is well. Blocking. Raises `StorageFailed`."""
     try:
-        opened.store.write(LogBatch())
+        opened.store.settle()
     except BaseException:
         assembly.close(opened)
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -14,7 +15,7 @@ from swarmd.errors import Invalid, ResourceExhausted, SwarmError, Unavailable
 from swarmd.raft import Message, SnapshotMeta
 from swarmd.state.snapshot import Capture, encode_snapshot
 from swarmd.state.store import State
-from swarmd.storage.errors import StorageDamaged, StorageFailed
+from swarmd.storage.errors import StorageDamaged, StorageFailed, StorageFull
 from swarmd.storage.snapshot_store import SnapshotStorage
 from swarmd.transport.connection import Call, Connection, Stream
 from swarmd.wire.frames import CHUNK_BYTES_MAX
@@ -27,6 +28,8 @@ T = TypeVar("T")
 
 ENTRY_BYTES: Final = 256
 """Half of what an entry usually adds to the log: at most a third of what is written is snapshots."""
+RETRY_S: Final = 60.0
+"""After a snapshot for which there was no space: the log is whole without it."""
 INCOMING_BYTES_MAX: Final = 1 << 30
 """A snapshot larger than this is refused: it would not fit in memory beside the state it replaces."""
 
@@ -71,6 +74,7 @@ class Snapshots:
         self._in_thread: InThread = _one_thread() if in_thread is None else in_thread
         self._newest_bytes = 0
         self._taking = False
+        self._not_before = -math.inf
         self._sending: set[int] = set()
         self._nursery: trio.Nursery | None = None
 
@@ -89,7 +93,8 @@ class Snapshots:
         So a large state is not written again and again under load.
         """
         wait = max(self._interval(), self._newest_bytes // ENTRY_BYTES)
-        return self._nursery is not None and not self._taking and applied - self._newest.index >= wait
+        may = self._nursery is not None and not self._taking and trio.current_time() >= self._not_before
+        return may and applied - self._newest.index >= wait
 
     def take(self, state: State, meta: SnapshotMeta) -> None:
         """Capture now, encode and write in the background."""
@@ -105,6 +110,9 @@ class Snapshots:
             self._newest_bytes = sum(map(len, chunks))
             log.info("snapshot at index %d: %d bytes", meta.index, self._newest_bytes)
             self._on_saved(meta)
+        except StorageFull as error:
+            self._not_before = trio.current_time() + RETRY_S
+            log.warning("no snapshot at index %d, next try in %.0f s: %s", meta.index, RETRY_S, error)
         finally:
             self._taking = False
 

@@ -206,6 +206,16 @@ class LogStore:
         except OSError as error:
             log.warning("%s: no room for a write-ahead log of full size, commits are slower: %s", self._path, error)
 
+    def settle(self) -> None:
+        """Write anew, synced, what an earlier life may only seem to have written, and prove that writes are taken.
+
+        After a failed sync the kernel still shows pages that are not on the disk, and a fresh open reads them. Raises
+        `StorageFailed`.
+        """
+        self._check_usable()
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
+        self.write(LogBatch())
+
     def tidy(self) -> None:
         """Checkpoint if that is worth it: better in an idle moment than inside somebody's commit."""
         if self._failure is None and self._wal_pages >= WAL_PAGES_IDLE:
@@ -254,10 +264,10 @@ class LogStore:
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
         try:
             with storage_errors(self._path):
-                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                self._db.wal_checkpoint(mode=mode)
         except (StorageDamaged, StorageFailed) as error:
             self._failure = error
             raise

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from swarmd.errors import ResourceExhausted
-from swarmd.storage.errors import StorageFailed
+from swarmd.storage.errors import StorageFailed, StorageFull
 from swarmd.storage.log_contract import LogBatch, LogStorage
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,8 @@ class LogWriter:
 
     def _run(self, work: Callable[[LogStorage], None], *, even_after_failure: bool = False) -> BaseException | None:
         if self._failure is not None and not even_after_failure:
-            error = StorageFailed(f"nothing is written any more after: {self._failure}")
+            kind = StorageFull if isinstance(self._failure, StorageFull) else StorageFailed
+            error = kind(f"nothing is written any more after: {self._failure}")
             error.__cause__ = self._failure
             return error
         try:

@@ -14,7 +14,7 @@ import trio
 from swarmd.errors import Invalid
 from swarmd.model import Task, TaskStatus
 from swarmd.raft import HardState, SnapshotMeta
-from swarmd.storage.errors import StorageDamaged, StorageFailed
+from swarmd.storage.errors import StorageDamaged, StorageFailed, StorageFull
 from swarmd.storage.log_contract import LogBatch, LogIdentity, LogStorage, Resealed, StoredLog, runs_to_write
 from swarmd.storage.log_writer import Done
 from swarmd.wire.raft_codec import EntryRun, decode_run, trim_run
@@ -151,7 +151,8 @@ class InlineLogWriter:
     def _run(self, work: Callable[[LogStorage], None], done: Done) -> None:
         error: BaseException | None = None
         if self._failure is not None:
-            error = StorageFailed(f"nothing is written any more after: {self._failure}")
+            kind = StorageFull if isinstance(self._failure, StorageFull) else StorageFailed
+            error = kind(f"nothing is written any more after: {self._failure}")
         else:
             try:
                 work(self._store)

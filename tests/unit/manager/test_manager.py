@@ -14,19 +14,24 @@ import pytest
 import trio
 import trio.testing
 
-from swarmd.errors import PermissionDenied, Unavailable, Unimplemented
-from swarmd.manager import assembly
+from swarmd.errors import PermissionDenied, ResourceExhausted, Unavailable, Unimplemented
+from swarmd.manager import assembly, disk_return
 from swarmd.manager.disk_health import DiskHealth
 from swarmd.manager.manager import Manager, Surroundings
 from swarmd.model import Node, RaftConfig
 from swarmd.node.founding import FEATURES, Founding, found, make_log_durable, sealer_of
 from swarmd.raft import Settings
+from swarmd.storage.errors import StorageFailed, StorageFull
+from swarmd.storage.log_store import LogStore
+from swarmd.storage.reserve import Space
 from swarmd.transport.connection import Call, Connection, Router
 from swarmd.transport.credentials import Credentials
 from swarmd.wire import control
+from swarmd.wire.disk import DiskCondition
 from swarmd.wire.frames import NO_HEADERS
 from swarmd.wire.identity import Caller
-from swarmd.wire.methods import NODE_LIST, RAFT_JOIN, STATUS, Method
+from swarmd.wire.methods import NODE_LIST, RAFT_JOIN, SERVICE_CREATE, STATUS, Method
+from tests.unit.manager.control_api.api_world import service_spec
 from tests.unit.manager.local_store import EPOCH
 
 ADDRESS = ("10.0.0.1:4242",)
@@ -55,6 +60,7 @@ class World:
         self.credentials = Credentials(certificate=identity.certificate, key=identity.key, root=identity.root)
         self.refusal: Exception = Unavailable("nobody there")
         self.dialed = trio.Event()
+        self.disk = DiskHealth(lambda: EPOCH)
 
     @asynccontextmanager
     async def _dial(self, address: str, class_: str = "control", *, router: Router | None = None) -> AsyncIterator[Any]:
@@ -81,7 +87,7 @@ class World:
                 session=lambda: "connecting",
                 settings=Settings(),
                 features=FEATURES,
-                disk=DiskHealth(lambda: EPOCH),
+                disk=self.disk,
                 now=lambda: EPOCH,
                 rng=random.Random(1),
             )
@@ -187,3 +193,61 @@ async def test_before_it_takes_part_nobody_can_join_through_it(world: World) -> 
     manager = world.manager()
     with pytest.raises(Unimplemented):
         manager.router.admit(RAFT_JOIN, Caller(identity=manager._identity))
+
+
+async def test_a_manager_waits_for_its_disk_with_open_doors_and_says_for_what(
+    world: World, founding: Founding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_durable(world, founding)
+    refusal: list[StorageFull] = [StorageFull("no space for raft.db")]
+
+    def probe(place: Path) -> None:
+        for error in refusal:
+            raise error
+
+    monkeypatch.setattr(disk_return, "probe", probe)
+    monkeypatch.setattr(disk_return, "LOOK_S_MAX", 0.01)
+    world.disk.note_failure(refusal[0])
+    manager = world.manager()
+    async with running(manager):
+        assert (await ask(manager, STATUS, control.StatusRequest())).is_manager
+        with pytest.raises(Unavailable, match="while its disk refuses: no space for") as caught:
+            await ask(manager, NODE_LIST, control.ListNodes())
+        assert caught.value.hint
+        assert manager.parts is None
+        refusal.clear()
+        await until_leading(manager)
+        assert world.disk.failure is None
+
+
+async def test_a_log_that_takes_no_write_after_a_fresh_open_is_left_closed_for_the_next_try(
+    world: World, founding: Founding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_durable(world, founding)
+
+    def refuse(store: LogStore) -> None:
+        raise StorageFailed("a sync failed again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LogStore, "settle", refuse)
+        for _ in range(2):
+            with pytest.RaisesGroup(StorageFailed, flatten_subgroups=True):
+                await world.manager().run()
+    manager = world.manager()
+    async with running(manager):
+        await until_leading(manager)
+
+
+async def test_what_it_tells_of_its_disk_is_shown_with_its_node(world: World, founding: Founding) -> None:
+    make_durable(world, founding)
+    manager = world.manager()
+    async with running(manager):
+        await until_leading(manager)
+        world.disk.note_space(Space(0, 1 << 30))  # the guard looked just now, and again in five seconds
+        shown = await ask(manager, NODE_LIST, control.ListNodes())
+        (view,) = [view for view in shown.nodes if view.manager is not None]
+        assert view.manager is not None
+        assert view.manager.disk is not None
+        assert view.manager.disk.condition is DiskCondition.CRITICAL
+        with pytest.raises(ResourceExhausted, match="of 1024 MiB free"):
+            await ask(manager, SERVICE_CREATE, control.CreateService(spec=service_spec()))

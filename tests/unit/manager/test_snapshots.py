@@ -1,17 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 
 from swarmd.errors import Invalid, Unavailable
-from swarmd.manager.snapshots import Snapshots
+from swarmd.manager.snapshots import RETRY_S, Snapshots
 from swarmd.raft import Message, MessageType, SnapshotMeta
 from swarmd.state.store import State
-from swarmd.storage.errors import StorageDamaged, StorageFailed
+from swarmd.storage.errors import StorageDamaged, StorageFailed, StorageFull
 from swarmd.storage.memory import MemorySnapshotStore
 from swarmd.wire.identity import Caller
 from swarmd.wire.peer import Nothing, SnapshotChunk
@@ -233,3 +236,42 @@ async def test_it_is_due_once_enough_was_applied_and_none_is_under_way() -> None
         assert not world.snapshots.due(24)
         assert world.snapshots.due(25)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_snapshot_without_room_is_put_off_and_no_reason_to_stop(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log is whole without it."""
+    caplog.set_level(logging.CRITICAL)
+    files = FullFiles()
+    world = World(files, newest=SnapshotMeta())
+    state = State()
+    for index in range(1, META.index + 1):
+        state.skip(index, b"")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.snapshots.run)
+        for _ in range(2):
+            assert world.snapshots.due(10)
+            world.snapshots.take(state, META)
+            await trio.sleep(RETRY_S / 2)
+            assert not world.snapshots.due(1000)
+            await trio.sleep(RETRY_S / 2)
+        assert world.saved == []
+        files.is_full = False
+        world.snapshots.take(state, META)
+        await trio.sleep(1)
+        assert world.saved == [META]
+        nursery.cancel_scope.cancel()
+
+
+class FullFiles(MemorySnapshotStore):
+    """No room for a snapshot while `is_full`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_full = True
+
+    def save(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> Path:
+        if self.is_full:
+            raise StorageFull("no space")
+        return super().save(meta, chunks)

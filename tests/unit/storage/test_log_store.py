@@ -117,6 +117,25 @@ def test_the_write_ahead_log_does_not_grow_without_end(path: Path) -> None:
     assert path.stat().st_size < 8 << 20
 
 
+def test_what_an_earlier_life_left_in_the_write_ahead_log_is_written_anew_and_not_only_read(path: Path) -> None:
+    """After a failed sync the page cache shows what the disk lacks: frames that are only believed leave a hole."""
+    store = LogStore.open(path, sealer_of())
+    store.write(batch_of(1, 1, 1, 1, state=HardState(term=1)))
+    copy = path.with_name("killed.db")
+    copy.write_bytes(path.read_bytes())
+    Path(f"{copy}-wal").write_bytes(Path(f"{path}-wal").read_bytes())
+    store.close()
+    killed = LogStore.open(copy, sealer_of())
+    killed.settle()
+    alone = path.with_name("without-its-wal.db")
+    alone.write_bytes(copy.read_bytes())
+    assert load(alone) == killed.load()
+    assert len(killed.load().entries) == 3
+    killed.write(batch_of(4, 1))
+    killed.close()
+    assert len(load(copy).entries) == 4
+
+
 def test_a_second_opening_is_refused(path: Path) -> None:
     store = LogStore.open(path, sealer_of())
     with pytest.raises(StorageFailed, match="locked"):

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from swarmd.errors import ResourceExhausted
 from swarmd.raft import Entry, EntryKind
 from swarmd.storage import log_writer
-from swarmd.storage.errors import StorageFailed
+from swarmd.storage.errors import StorageFailed, StorageFull
 from swarmd.storage.log_contract import LogBatch, LogStorage
 from swarmd.storage.log_store import LogStore
 from swarmd.storage.log_writer import LogWriter
@@ -104,9 +104,10 @@ async def test_other_work_keeps_its_place_among_the_batches(kind: type[Writer]) 
 
 
 @BOTH
-async def test_after_an_error_nothing_more_is_written(kind: type[Writer]) -> None:
+@pytest.mark.parametrize("failure", [StorageFailed, StorageFull])
+async def test_after_an_error_nothing_more_is_written(kind: type[Writer], failure: type[StorageFailed]) -> None:
     store, answers = MemoryLogStore(), Answers()
-    full = StorageFailed("no space left on device")
+    full = failure("no space left on device")
     writer = kind(store)
     writer.start()
     writer.submit(batch_of(1), answers.of(1))
@@ -119,7 +120,7 @@ async def test_after_an_error_nothing_more_is_written(kind: type[Writer]) -> Non
     writer.call(lambda _: None, answers.of(4))
     await answers.wait(4)
     assert answers.seen[1] == (2, full)
-    assert [type(error) for _, error in answers.seen[2:]] == [StorageFailed, StorageFailed]
+    assert [type(error) for _, error in answers.seen[2:]] == [failure, failure]
     assert store.writes == 1
     await writer.aclose()
 

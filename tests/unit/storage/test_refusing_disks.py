@@ -158,6 +158,19 @@ def close(store: LogStore) -> None:
         store.close()
 
 
+def test_a_disk_that_refuses_again_is_found_out_before_the_log_is_trusted(path: Path, refusals: Refusals) -> None:
+    states(path)
+    for code in (FULL, FAILED_WRITE, FAILED_SYNC):
+        store = LogStore.open(path, sealer_of())
+        before = store.load()
+        refusals.begin(code, 0)
+        with pytest.raises(StorageFailed):
+            store.settle()
+        refusals.end()
+        close(store)
+        assert load(path) == before
+
+
 # -- a real one, small -----------------------------------------------------------------------------------------------
 
 

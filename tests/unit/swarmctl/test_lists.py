@@ -20,6 +20,7 @@ from swarmd.model import (
     UpdateConfig,
 )
 from swarmd.wire.control import ServiceView
+from swarmd.wire.disk import DiskCondition, DiskReport
 from tests.unit.swarmctl.fake_daemon import NOW, FakeDaemon, id_of, node_view, service_view, task_for
 
 
@@ -351,3 +352,23 @@ def test_stale_reads_are_labelled(daemon: FakeDaemon) -> None:
         daemon.status = msgspec.structs.replace(daemon.status, is_leader=is_leader, leader_contact_s=age_s)
         assert daemon.run("service", "inspect", "web", "--stale").err == f"{label}, {says}\n"
     assert [headers.stale for name, _, headers in daemon.calls if name == "service.list"] == [True] * 3
+
+
+def test_a_node_whose_managers_disk_is_in_trouble_says_so(daemon: FakeDaemon) -> None:
+    first = daemon.nodes[0]
+    assert first.manager is not None
+    report = DiskReport(
+        condition=DiskCondition.FULL,
+        since_at=NOW - 60,
+        free_bytes=1 << 20,
+        total_bytes=96 << 20,
+        reason="raft.db: database or disk is full",
+    )
+    daemon.nodes[0] = replace(first, manager=replace(first.manager, disk=report))
+    assert "REACHABLE (disk full) *\n" in daemon.run("node", "ls").out
+    (line,) = [line for line in daemon.run("node", "inspect", first.node.id).out.splitlines() if " Disk " in line]
+    assert line.endswith("1 MiB of 96 MiB free: raft.db: database or disk is full")
+    assert "disk full since 2" in line
+    document = json.loads(daemon.run("node", "inspect", first.node.id, "-o", "json").out)
+    assert document["manager"]["disk"]["condition"] == "FULL"
+    assert document["manager"]["disk"]["since_at"].endswith("Z")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 import trio
 from msgspec.structs import replace
 
+from swarmd.errors import SwarmError
 from swarmd.manager.control_api import ControlApi, DigestDetail, MemberDetail, MemberView, RaftDetail, RaftView
 from swarmd.model import (
     Cluster,
@@ -62,15 +63,22 @@ class World:
         self.linearized = 0
         self.linearize: Callable[[], Awaitable[None]] | None = None
         """What a read index does beside being counted."""
+        self.refusals: dict[str, SwarmError] = {}
+        """By the method that may not act now."""
         api = ControlApi(
             self.store,
             membership=lambda: cast("RaftView", self.raft),
             local=self.raft,
             linearize=self._linearize,
             recall=self.store.state.known_result,
+            admit=self._admit,
             now=lambda: EPOCH,
         )
         self.handlers: dict[Method[Any, Any], Any] = api.handlers()
+
+    def _admit(self, method: Method[Any, Any]) -> None:
+        if method.name in self.refusals:
+            raise self.refusals[method.name]
 
     async def _linearize(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -12,6 +12,7 @@ from swarmd.errors import (
     Invalid,
     NotFound,
     OutcomeUnknown,
+    ResourceExhausted,
     Unavailable,
     Unimplemented,
 )
@@ -48,6 +49,17 @@ async def test_name_is_unique_whatever_the_case(world: World, name: str) -> None
     with pytest.raises(AlreadyExists, match=name) as caught:
         await created(world, name)
     assert caught.value.hint
+    assert world.store.state.digest == before
+
+
+async def test_what_may_not_act_now_changes_nothing_and_what_already_did_is_answered(world: World) -> None:
+    await world.ask(SERVICE_CREATE, CreateService(spec=service_spec("done")), key=b"k")
+    world.refusals[SERVICE_CREATE.name] = ResourceExhausted("no space")
+    before = world.store.state.digest
+    with pytest.raises(ResourceExhausted):
+        await created(world, "new")
+    again = await world.ask(SERVICE_CREATE, CreateService(spec=service_spec("done")), key=b"k")
+    assert again.service.spec.name == "done"
     assert world.store.state.digest == before
 
 

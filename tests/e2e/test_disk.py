@@ -1,0 +1,220 @@
+"""Managers whose disks fill up: real daemons, each with its state on a small file system of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.machines import Machine, Swarm, wait_until
+from tests.e2e.test_membership import member_of
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount small file systems"),
+]
+
+DISK_MB = 96
+"""Room for a write-ahead log of full size (17), the reserve (20), and twice as much."""
+
+
+class SmallDisks(Swarm):
+    """A swarm whose machines have a disk each."""
+
+    def add(self, name: str, *arguments: str) -> Machine:
+        place = self.root / name
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "disk", place], check=True)
+        return super().add(name, *arguments)
+
+    def stop(self) -> None:
+        """Stop the daemons, and take the disks away."""
+        super().stop()
+        for machine in self.machines:
+            subprocess.run(["umount", "-l", machine.state_dir], check=True)
+
+
+@pytest.fixture(scope="module")
+def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallDisks]:
+    """Three managers; each test leaves them up, with room."""
+    swarm = SmallDisks(tmp_path_factory.mktemp("disks"))
+    try:
+        swarm.bootstrap(3)
+        yield swarm
+    finally:
+        swarm.stop()
+    assert swarm.strays() == []
+
+
+@pytest.fixture
+def sole(tmp_path: Path) -> Iterator[Machine]:
+    """The only manager of a swarm."""
+    swarm = SmallDisks(tmp_path)
+    try:
+        swarm.bootstrap(1)
+        yield swarm.machines[0]
+    finally:
+        swarm.stop()
+
+
+@contextmanager
+def full(machine: Machine) -> Iterator[None]:
+    """Somebody's file takes every byte, and every byte that becomes free."""
+    path, done = machine.state_dir / "somebody-elses", threading.Event()
+
+    def fill() -> None:
+        with path.open("ab", buffering=0) as file:
+            while not done.wait(0.02):
+                try:
+                    while file.write(bytes(1 << 20)) == 1 << 20:
+                        pass
+                except OSError:
+                    continue
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    try:
+        wait_until(lambda: os.statvfs(machine.state_dir).f_bavail == 0, 20, "the disk does not fill up")
+        yield
+    finally:
+        done.set()
+        thread.join()
+        path.unlink()
+
+
+def disk_seen(machine: Machine, by: Machine) -> Any:
+    """What `by` says of the disk of `machine`'s manager; None: nothing is wrong with it."""
+    node = next(node for node in by.json("node", "ls") if node["id"] == machine.node_id)
+    return (node["manager"] or {}).get("disk")
+
+
+def condition_seen(machine: Machine, by: Machine) -> str:
+    return str((disk_seen(machine, by) or {"condition": "WELL"})["condition"])
+
+
+def create(machine: Machine, name: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    return machine.ctl("service", "create", "--name", name, "--image", "x", "--replicas", "0", *flags, check=False)
+
+
+def write_much(door: Machine, prefix: str, until: Callable[[], bool]) -> list[str]:
+    """Large services, `until` something is the case; the names that were acknowledged."""
+    ballast = [flag for n in range(8) for flag in ("--env", f"B{n}=" + "x" * 120_000)]
+    acknowledged = []
+    for number in range(60):
+        name = f"{prefix}-{number}"
+        if create(door, name, *ballast).returncode == 0:
+            acknowledged.append(name)
+        if until():
+            return acknowledged
+    raise AssertionError(f"{len(acknowledged)} MB were written, and nothing happened")
+
+
+def services_at(machine: Machine) -> set[str]:
+    """Those that this manager itself knows."""
+    return {service["spec"]["name"] for service in machine.json("service", "ls", "--stale")}
+
+
+def has_all(machine: Machine, names: list[str]) -> bool:
+    return machine.ctl("service", "ls", "--stale", "-q", check=False).returncode == 0 and services_at(machine) >= set(
+        names
+    )
+
+
+def is_well(machine: Machine, by: Machine) -> bool:
+    member = member_of(machine, by)
+    return condition_seen(machine, by) == "WELL" and member is not None and member["reachability"] == "REACHABLE"
+
+
+def remove_all(door: Machine) -> None:
+    for service in door.json("service", "ls"):
+        door.ctl("service", "rm", service["id"])
+
+
+def test_a_leader_whose_disk_fills_up_hands_over_and_takes_part_again(swarm: SmallDisks) -> None:
+    leader = swarm.leader()
+    door = next(m for m in swarm.machines if m is not leader)
+    before = member_of(leader, door)["member_id"]
+    with full(leader):
+        wait_until(lambda: (door.status() or {}).get("leader_node_id") not in ("", leader.node_id), 15, "no heir")
+        assert create(door, "while-full").returncode == 0
+        wait_until(lambda: condition_seen(leader, door) == "CRITICAL", 15, "nobody says so", leader.tail)
+        listed = door.ctl("node", "ls").stdout
+        assert next(line for line in listed.splitlines() if leader.node_id in line).endswith(
+            "REACHABLE (disk nearly full)"
+        )
+        assert (
+            "Disk                    : disk nearly full since 2" in door.ctl("node", "inspect", leader.node_id).stdout
+        )
+        assert swarm.leader() is not leader
+    wait_until(lambda: is_well(leader, door), 20, "it is not well again", leader.tail)
+    assert member_of(leader, door)["member_id"] == before
+    wait_until(lambda: has_all(leader, ["while-full"]), 20, "it lacks what was acknowledged")
+    remove_all(door)
+
+
+def test_a_follower_that_can_write_no_more_stays_away_and_comes_back_by_itself(swarm: SmallDisks) -> None:
+    door = swarm.leader()
+    follower = next(m for m in swarm.machines if m is not door)
+    before, process = member_of(follower, door), follower.process
+    with full(follower):
+        # Once it comes back on its reserve; then there is nothing left to come back on.
+        acknowledged = write_much(
+            door, "large", lambda: "No space left" in (disk_seen(follower, door) or {"reason": ""})["reason"]
+        )
+        assert condition_seen(follower, door) == "FULL"
+        assert not (follower.state_dir / "raft" / "reserve").exists()
+        wait_until(lambda: member_of(follower, door)["reachability"] == "UNREACHABLE", 15, "it seems to take part")
+        listed = door.ctl("node", "ls").stdout
+        assert next(line for line in listed.splitlines() if follower.node_id in line).endswith(
+            "UNREACHABLE (disk full)"
+        )
+        assert " READY " in next(line for line in listed.splitlines() if follower.node_id in line)
+        refused = follower.ctl("service", "ls", check=False)
+        assert refused.returncode == 6
+        assert "while its disk refuses" in refused.stderr
+        for name in ("meanwhile-1", "meanwhile-2"):
+            assert create(door, name).returncode == 0
+            acknowledged.append(name)
+    wait_until(lambda: is_well(follower, door), 30, "it does not come back", follower.tail)
+    after = member_of(follower, door)
+    assert (after["member_id"], after["is_voter"]) == (before["member_id"], True)
+    assert follower.process is process
+    wait_until(lambda: has_all(follower, acknowledged), 30, "it lacks what was acknowledged", follower.tail)
+    wait_until(lambda: (follower.status() or {})["digest"] == (door.status() or {})["digest"], 20, "they differ")
+    wait_until((follower.state_dir / "raft" / "reserve").exists, 20, "the reserve is not made again")
+    remove_all(door)
+
+
+def test_the_only_manager_refuses_what_is_new_takes_removals_and_comes_back(sole: Machine) -> None:
+    assert create(sole, "kept").returncode == 0
+    assert create(sole, "to-remove").returncode == 0
+    with full(sole):
+        wait_until(lambda: condition_seen(sole, sole) == "CRITICAL", 15, "it does not notice", sole.tail)
+        refused = create(sole, "too-much")
+        assert refused.returncode == 4
+        assert "nothing new is taken while 1 of 1 managers have no space: node-1 (0.0 of 96 MiB free)" in refused.stderr
+        sole.ctl("service", "rm", "to-remove")
+        sole.ctl("node", "drain", sole.node_id)
+        assert services_at(sole) == {"kept"}
+    wait_until(lambda: create(sole, "again").returncode == 0, 20, "it stays read-only", sole.tail)
+    assert services_at(sole) == {"kept", "again"}
+
+
+def test_the_only_manager_that_can_write_nothing_waits_and_says_for_what(sole: Machine) -> None:
+    assert create(sole, "kept").returncode == 0
+    assert sole.stop() == 0
+    with full(sole):
+        sole.start()
+        wait_until(
+            lambda: "while its disk refuses" in sole.ctl("service", "ls", check=False).stderr, 30, "no word", sole.tail
+        )
+        assert create(sole, "more").returncode == 6
+        assert (sole.status() or {})["node_id"] == sole.node_id
+    wait_until(lambda: create(sole, "again").returncode == 0, 30, "it does not come back", sole.tail)
+    assert services_at(sole) == {"kept", "again"}
