@@ -40,6 +40,7 @@ class Faults:
     entries_max: int
     window: int
     batch: int
+    disk_refusal_every_ms: int = 0
 
     @classmethod
     def draw(cls, rng: random.Random) -> Faults:
@@ -48,6 +49,10 @@ class Faults:
         def sometimes(chance: float, low: float, high: float) -> float:
             return rng.uniform(low, high) if rng.random() < chance else 0.0
 
+        # Dice of their own: the lives of earlier seeds stay what they were, where it is off.
+        aside = random.Random()
+        aside.setstate(rng.getstate())
+        refusal_ms = int(aside.uniform(300, 2000)) if aside.random() < 0.3 else 0
         return cls(
             voters=rng.choice((1, 3, 3, 3, 5, 5)),
             loss=sometimes(0.4, 0.01, 0.2),
@@ -77,6 +82,7 @@ class Faults:
             entries_max=rng.choice((1, 2, 8, 1024)),
             window=rng.choice((1, 4, 64)),
             batch=rng.choice((1, 3)),
+            disk_refusal_every_ms=refusal_ms,
         )
 
     def settings(self) -> Settings:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from swarmd.errors import SwarmError
 from swarmd.raft import Message, MessageType, RaftCore, Ready, SnapshotMeta
 from tests.simulation.disk import Disk, Write
 from tests.simulation.machine import Machine
@@ -40,6 +42,7 @@ class SimulatedMember:
         self._syncing = False
         self._next_context = 0
         self._snapshotting = False
+        self._is_refused = False
 
     # -- life ------------------------------------------------------------------------------------------------------
     def start(self) -> None:
@@ -59,7 +62,7 @@ class SimulatedMember:
             entries=disk.entries,
         )
         self._commit_seen = self.core.commit
-        self._syncing = self._snapshotting = False
+        self._syncing = self._snapshotting = self._is_refused = False
         self.world.after(self.world.rng.uniform(0, self.tick_ms), self._tick, self.life)
         self.drain()
 
@@ -74,6 +77,13 @@ class SimulatedMember:
         self._writes.clear()
         self._reads.clear()
         self._reads_waiting.clear()
+
+    def lose_disk(self) -> None:
+        """From now on its disk takes nothing. A leader hands over; the end of this life is the caller's affair."""
+        self._is_refused = True
+        with suppress(SwarmError):
+            self.core.transfer_leadership()
+        self.drain()
 
     @property
     def is_paused(self) -> bool:
@@ -227,7 +237,7 @@ class SimulatedMember:
         self.world.after(self.world.disk_delay(), self._synced, self.life, len(self.disk.waiting))
 
     def _synced(self, life: int, count: int) -> None:
-        if not self._lives(life) or self._waits(self._synced, life, count):
+        if not self._lives(life) or self._is_refused or self._waits(self._synced, life, count):
             return
         self._syncing = False
         for write in self.disk.sync(count):

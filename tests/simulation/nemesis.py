@@ -42,6 +42,7 @@ class Nemesis:
             (faults.cut_every_ms, self._cut),
             (faults.change_every_ms, self._change_membership),
             (faults.transfer_every_ms, self._transfer),
+            (faults.disk_refusal_every_ms, self._refuse_writes),
         ):
             if every:
                 self._repeat(every, deed)
@@ -91,6 +92,15 @@ class Nemesis:
             member.pause()
             self._world.count["pauses"] += 1
             self._world.after(self._rng.choice((100.0, 600.0, 2500.0)), member.resume)
+
+    def _refuse_writes(self) -> None:
+        """A full or failing disk: a leader says farewell, then the member is gone until a fresh open takes writes."""
+        running = [m for m in self._world.members.values() if m.is_up and not m.is_paused]
+        if running:
+            member = self._rng.choice(running)
+            member.lose_disk()
+            self._world.count["disks that refused"] += 1
+            self._world.after(self._rng.uniform(0, 2000), self.crash, member)
 
     def _lose_a_disk(self) -> None:
         """A damaged log: the member never speaks under this id again, and joins as a new one once it is removed. One at
