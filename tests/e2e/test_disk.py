@@ -6,7 +6,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +217,75 @@ def test_the_only_manager_that_can_write_nothing_waits_and_says_for_what(sole: M
         assert (sole.status() or {})["node_id"] == sole.node_id
     wait_until(lambda: create(sole, "again").returncode == 0, 30, "it does not come back", sole.tail)
     assert services_at(sole) == {"kept", "again"}
+
+
+class LoopDisk:
+    """A file system in an image whose own disk may fill up: then writes are taken, and syncing them fails."""
+
+    def __init__(self, root: Path, place: Path) -> None:
+        self.below, self.place = root / "below", place
+        self.below.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "size=160m", "below", self.below)
+        image = self.below / "image"
+        with image.open("wb") as file:
+            file.truncate(150 << 20)
+        run("mkfs.ext4", "-q", "-O", "^has_journal", "-E", "lazy_itable_init=0", image)
+        place.mkdir()
+        # With `discard`, blocks that become free are given back, and are not there when they are wanted again.
+        run("mount", "-o", "loop,discard,errors=continue", image, place)
+
+    def fail(self) -> None:
+        """No block that was never written, or was given back, can be written."""
+        with (self.below / "filler").open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(1 << 16)) == 1 << 16:
+                pass
+
+    def mend(self) -> None:
+        (self.below / "filler").unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        self.mend()
+        run("umount", "-l", self.place)
+        run("umount", "-l", self.below)
+
+
+def run(*command: str | Path) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def with_loop(tmp_path: Path) -> Iterator[tuple[Swarm, LoopDisk]]:
+    """Three managers; the third one's state is on a `LoopDisk`."""
+    try:
+        disk = LoopDisk(tmp_path, tmp_path / "node-3")
+    except subprocess.CalledProcessError as error:
+        run("umount", "-l", tmp_path / "below")
+        pytest.skip(f"no loop devices here: {error}")
+    swarm = Swarm(tmp_path)
+    try:
+        swarm.bootstrap(3)
+        yield swarm, disk
+    finally:
+        swarm.stop()
+        disk.remove()
+
+
+def test_a_manager_whose_syncs_fail_stays_away_and_comes_back_by_itself(with_loop: tuple[Swarm, LoopDisk]) -> None:
+    swarm, disk = with_loop
+    door, machine = swarm.machines[0], swarm.machines[2]
+    before = member_of(machine, door)
+    assert machine.stop() == 0
+    disk.fail()
+    machine.start()
+    wait_until(lambda: condition_seen(machine, door) == "FAILED", 40, "nobody says so", machine.tail)
+    listed = door.ctl("node", "ls").stdout
+    assert next(line for line in listed.splitlines() if machine.node_id in line).endswith("UNREACHABLE (disk failed)")
+    for name in ("meanwhile-1", "meanwhile-2"):
+        assert create(door, name).returncode == 0
+    assert "while its disk refuses" in machine.ctl("service", "ls", check=False).stderr
+    process = machine.process
+    disk.mend()
+    wait_until(lambda: is_well(machine, door), 40, "it does not come back", machine.tail)
+    assert (member_of(machine, door)["member_id"], machine.process) == (before["member_id"], process)
+    wait_until(lambda: has_the_same_state(machine, door), 20, "it does not catch up", machine.tail)
+    assert services_at(machine) == {"meanwhile-1", "meanwhile-2"}
