@@ -10,16 +10,14 @@ from enum import IntEnum
 
 import msgspec
 
+from swarmd.model.common import NO_ANNOTATIONS, Annotations, Meta
+from swarmd.model.extensions import Extension, Resource
+from swarmd.model.networks import Network
+from swarmd.model.payloads import Config, Secret
+from swarmd.model.references import VolumeAttachment
 from swarmd.model.specs import ClusterSpec, NodeSpec, ServiceSpec, TaskSpec
 from swarmd.model.states import NodeState, Role, TaskState
-
-
-class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """When an object was written, and by which log entry."""
-
-    version: int = 0
-    created_at: float = 0.0
-    updated_at: float = 0.0
+from swarmd.model.volumes import Volume
 
 
 class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -148,11 +146,14 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     """The service's labels when the task was made."""
     status: TaskStatus = TaskStatus()
     desired_state: TaskState = TaskState.RUNNING
+    annotations: Annotations = NO_ANNOTATIONS
+    """Of this very task; none of a service's tasks has any."""
+    volumes: tuple[VolumeAttachment, ...] = ()
 
     @property
     def name(self) -> str:
-        """`service.slot.id` (SwarmKit `api/naming`)."""
-        return f"{self.service_name}.{self.slot or self.node_id}.{self.id}"
+        """Its own name if it has one, else `service.slot.id` (SwarmKit `api/naming`)."""
+        return self.annotations.name or f"{self.service_name}.{self.slot or self.node_id}.{self.id}"
 
 
 class JoinTokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -190,4 +191,4 @@ class RemovedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     expires_at: float = 0.0
 
 
-StoredObject = Node | Service | Task | Cluster | RemovedNode
+StoredObject = Node | Service | Task | Network | Cluster | Secret | Resource | Extension | Config | Volume | RemovedNode

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from swarmd.model.common import IndexEntry
+from swarmd.model.references import ConfigReference, NetworkAttachmentConfig, NetworkAttachmentSpec, SecretReference
 from swarmd.model.states import Availability, Membership, Role, TokenlessJoin
 
 DEFAULT_STOP_GRACE_S: Final = 10.0
@@ -37,6 +39,8 @@ class ContainerSpec(
     stop_signal: str = ""
     """`SIGTERM` and the like; empty means SIGTERM."""
     stop_grace_period_s: float = DEFAULT_STOP_GRACE_S
+    secrets: tuple[SecretReference, ...] = ()
+    configs: tuple[ConfigReference, ...] = ()
 
 
 class RestartCondition(IntEnum):
@@ -84,13 +88,16 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """The template of a service's tasks, copied into each task."""
+    """The template of a service's tasks, copied into each task. With `attachment` the task runs nothing, and
+    `container` says nothing."""
 
     container: ContainerSpec
     resources: ResourceRequirements = ResourceRequirements()
     restart: RestartPolicy = RestartPolicy()
     placement: Placement = Placement()
     force_update: int = 0
+    networks: tuple[NetworkAttachmentConfig, ...] = ()
+    attachment: NetworkAttachmentSpec | None = None
 
 
 class Replicated(
@@ -124,6 +131,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     task: TaskSpec
     mode: Replicated = Replicated()
     update: UpdateConfig = UpdateConfig()
+    indices: tuple[IndexEntry, ...] = ()
 
 
 class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -134,6 +142,7 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     desired_role: Role = Role.WORKER
     membership: Membership = Membership.ACCEPTED
     availability: Availability = Availability.ACTIVE
+    indices: tuple[IndexEntry, ...] = ()
 
 
 class OrchestrationConfig(
@@ -177,3 +186,4 @@ class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     dispatcher: DispatcherConfig = DispatcherConfig()
     ca: CAConfig = CAConfig()
     raft: RaftConfig = RaftConfig()
+    indices: tuple[IndexEntry, ...] = ()

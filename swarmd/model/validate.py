@@ -6,14 +6,20 @@ costs no more than its size. Sources: reference api-and-cli 1.2 and 1.5, SwarmKi
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
 from typing import Final
 
-import msgspec
-
 from swarmd.errors import Invalid
+from swarmd.model.checks import (
+    INTEGER_MAX,
+    check_duration,
+    check_indices,
+    check_integer,
+    check_labels,
+    check_size,
+    check_strings,
+    check_text,
+)
 from swarmd.model.image import image_problem
 from swarmd.model.quote import quote
 from swarmd.model.specs import (
@@ -26,27 +32,18 @@ from swarmd.model.specs import (
     ResourceRequirements,
     RestartPolicy,
     ServiceSpec,
+    TaskSpec,
 )
 
-SPEC_BYTES_MAX: Final = 1 << 20
 NAME_CHARACTERS_MAX: Final = 63
 NODE_NAME_CHARACTERS_MAX: Final = 255
 REPLICAS_MAX: Final = 1_000_000
-LABELS_MAX: Final = 1_000
-LABEL_KEY_BYTES_MAX: Final = 256
-LABEL_VALUE_BYTES_MAX: Final = 64 << 10
-STRINGS_MAX: Final = 4_096
-"""Items of `command`, `args` and `env`, each."""
-STRING_BYTES_MAX: Final = 128 << 10
-"""One argument or variable: Linux's MAX_ARG_STRLEN."""
 ENV_NAME_CHARACTERS_MAX: Final = 256
 HOSTNAME_CHARACTERS_MAX: Final = 64
 USER_CHARACTERS_MAX: Final = 256
 DIR_BYTES_MAX: Final = 4_096
 NANO_CPUS_MIN: Final = 1_000_000
 MEMORY_BYTES_MIN: Final = 4 << 20
-INTEGER_MAX: Final = (1 << 63) - 1
-DURATION_S_MAX: Final = 10 * 365 * 24 * 3600.0
 HEARTBEAT_PERIOD_S_MIN: Final = 1.0
 HEARTBEAT_PERIOD_S_MAX: Final = 300.0
 TICKS_MAX: Final = 600
@@ -69,16 +66,18 @@ _USER = re.compile(r"[A-Za-z0-9_.-]+\$?(?::[A-Za-z0-9_.-]+)?")
 def validate_service_spec(spec: ServiceSpec) -> None:
     """Raise `Invalid` unless `spec` could run (reference api-and-cli 1.5)."""
     _check_name(spec.name)
-    _check_labels(spec.labels, "$.labels")
-    _check_integer(spec.mode.replicas, "$.mode.replicas", "replicas", maximum=REPLICAS_MAX)
+    check_labels(spec.labels, "$.labels")
+    check_integer(spec.mode.replicas, "$.mode.replicas", "replicas", maximum=REPLICAS_MAX)
     _check_container(spec.task.container, "$.task.container")
     _check_resources(spec.task.resources, "$.task.resources")
     _check_restart(spec.task.restart, "$.task.restart")
     _check_placement(spec.task.placement, "$.task.placement")
-    _check_integer(spec.task.force_update, "$.task.force_update", "the force counter")
-    _check_integer(spec.update.parallelism, "$.update.parallelism", "the update parallelism", maximum=REPLICAS_MAX)
-    _check_duration(spec.update.delay_s, "$.update.delay_s", "the update delay")
-    _check_size(spec)
+    check_integer(spec.task.force_update, "$.task.force_update", "the force counter")
+    check_integer(spec.update.parallelism, "$.update.parallelism", "the update parallelism", maximum=REPLICAS_MAX)
+    check_duration(spec.update.delay_s, "$.update.delay_s", "the update delay")
+    _check_not_offered(spec.task)
+    check_indices(spec.indices, "$.indices")
+    check_size(spec)
 
 
 def validate_node_spec(spec: NodeSpec) -> None:
@@ -87,16 +86,17 @@ def validate_node_spec(spec: NodeSpec) -> None:
         raise Invalid(f"a node's name has at most {NODE_NAME_CHARACTERS_MAX} characters", field="$.name")
     if not spec.name.isprintable():
         raise Invalid("a node's name holds no control characters", field="$.name")
-    _check_text(spec.name, "$.name", NODE_NAME_CHARACTERS_MAX * 4)
-    _check_labels(spec.labels, "$.labels")
-    _check_size(spec)
+    check_text(spec.name, "$.name", NODE_NAME_CHARACTERS_MAX * 4)
+    check_labels(spec.labels, "$.labels")
+    check_indices(spec.indices, "$.indices")
+    check_size(spec)
 
 
 def validate_cluster_spec(spec: ClusterSpec) -> None:
     """Raise `Invalid` unless `spec` can be stored."""
     if spec.name != "default":
         raise Invalid(f'the cluster is named "default", not {quote(spec.name)}', field="$.name")
-    _check_labels(spec.labels, "$.labels")
+    check_labels(spec.labels, "$.labels")
     limit = spec.orchestration.task_history_retention_limit
     if abs(limit) > REPLICAS_MAX:
         raise Invalid(
@@ -104,21 +104,22 @@ def validate_cluster_spec(spec: ClusterSpec) -> None:
             field="$.orchestration.task_history_retention_limit",
             hint="a negative one keeps all",
         )
-    _check_duration(
+    check_duration(
         spec.dispatcher.heartbeat_period_s,
         "$.dispatcher.heartbeat_period_s",
         "the heartbeat period",
         minimum=HEARTBEAT_PERIOD_S_MIN,
         maximum=HEARTBEAT_PERIOD_S_MAX,
     )
-    _check_duration(
+    check_duration(
         spec.ca.node_cert_expiry_s,
         "$.ca.node_cert_expiry_s",
         "the lifetime of certificates",
         minimum=CERTIFICATE_EXPIRY_S_MIN,
     )
     _check_raft(spec.raft, "$.raft")
-    _check_size(spec)
+    check_indices(spec.indices, "$.indices")
+    check_size(spec)
 
 
 # -- parts of a service ----------------------------------------------------------------------------------------------
@@ -143,17 +144,31 @@ def _check_container(spec: ContainerSpec, path: str) -> None:
             field=f"{path}.image",
             hint="a reference like registry.example:5000/team/app:1.2, or an absolute directory",
         )
-    _check_strings(spec.command, f"{path}.command")
-    _check_strings(spec.args, f"{path}.args")
-    _check_strings(spec.env, f"{path}.env")
+    check_strings(spec.command, f"{path}.command")
+    check_strings(spec.args, f"{path}.args")
+    check_strings(spec.env, f"{path}.env")
     for position, entry in enumerate(spec.env):
         _check_env(entry, f"{path}.env[{position}]")
     _check_dir(spec.dir, f"{path}.dir")
     _check_user(spec.user, f"{path}.user")
     _check_hostname(spec.hostname, f"{path}.hostname")
-    _check_labels(spec.labels, f"{path}.labels")
+    check_labels(spec.labels, f"{path}.labels")
     _check_stop_signal(spec.stop_signal, f"{path}.stop_signal")
-    _check_duration(spec.stop_grace_period_s, f"{path}.stop_grace_period_s", "the stop grace period")
+    check_duration(spec.stop_grace_period_s, f"{path}.stop_grace_period_s", "the stop grace period")
+
+
+def _check_not_offered(spec: TaskSpec) -> None:
+    """What the state can hold and nothing acts upon yet, and what only the swarm itself may ask for."""
+    for field, value in (
+        ("$.task.networks", spec.networks),
+        ("$.task.container.secrets", spec.container.secrets),
+        ("$.task.container.configs", spec.container.configs),
+    ):
+        if value:
+            what = field.rpartition(".")[2]
+            raise Invalid(f"{what} are not given to tasks yet", field=field, hint="leave them out")
+    if spec.attachment is not None:
+        raise Invalid("a service cannot be a network attachment", field="$.task.attachment", hint="leave it out")
 
 
 def _check_env(entry: str, path: str) -> None:
@@ -171,7 +186,7 @@ def _check_env(entry: str, path: str) -> None:
 
 
 def _check_dir(text: str, path: str) -> None:
-    _check_text(text, path, DIR_BYTES_MAX)
+    check_text(text, path, DIR_BYTES_MAX)
     if text and not text.startswith("/"):
         raise Invalid(f"the working directory {quote(text)} is not absolute", field=path)
 
@@ -212,8 +227,8 @@ def _check_resources(spec: ResourceRequirements, path: str) -> None:
 
 def _check_amounts(amounts: ResourceLimits, path: str) -> None:
     cpus, memory = amounts.nano_cpus, amounts.memory_bytes
-    _check_integer(cpus, f"{path}.nano_cpus", "the amount of CPU")
-    _check_integer(memory, f"{path}.memory_bytes", "the amount of memory")
+    check_integer(cpus, f"{path}.nano_cpus", "the amount of CPU")
+    check_integer(memory, f"{path}.memory_bytes", "the amount of memory")
     if 0 < cpus < NANO_CPUS_MIN:
         raise Invalid(
             f"{cpus} nano-CPUs are too few", field=f"{path}.nano_cpus", hint="at least 0.001 CPU, or 0 for none"
@@ -223,9 +238,9 @@ def _check_amounts(amounts: ResourceLimits, path: str) -> None:
 
 
 def _check_restart(spec: RestartPolicy, path: str) -> None:
-    _check_duration(spec.delay_s, f"{path}.delay_s", "the restart delay")
-    _check_duration(spec.window_s, f"{path}.window_s", "the restart window")
-    _check_integer(spec.max_attempts, f"{path}.max_attempts", "the number of restart attempts")
+    check_duration(spec.delay_s, f"{path}.delay_s", "the restart delay")
+    check_duration(spec.window_s, f"{path}.window_s", "the restart window")
+    check_integer(spec.max_attempts, f"{path}.max_attempts", "the number of restart attempts")
 
 
 def _check_placement(spec: Placement, path: str) -> None:
@@ -253,61 +268,6 @@ def _check_raft(spec: RaftConfig, path: str) -> None:
             f"snapshots are at least {SNAPSHOT_INTERVAL_MIN} entries apart, not {spec.snapshot_interval}",
             field=f"{path}.snapshot_interval",
         )
-    _check_integer(
+    check_integer(
         spec.log_entries_for_slow_followers, f"{path}.log_entries_for_slow_followers", "the number of entries kept"
     )
-
-
-# -- what they are made of -------------------------------------------------------------------------------------------
-def _check_labels(labels: Mapping[str, str], path: str) -> None:
-    if len(labels) > LABELS_MAX:
-        raise Invalid(f"there are at most {LABELS_MAX} labels, not {len(labels)}", field=path)
-    for key, value in labels.items():
-        if not key or not key.isprintable() or key != key.strip():
-            raise Invalid(f"{quote(key)} is not a legal label", field=path, hint="a label is KEY=value")
-        _check_text(key, path, LABEL_KEY_BYTES_MAX)
-        _check_text(value, f"{path}[{quote(key)}]", LABEL_VALUE_BYTES_MAX)
-
-
-def _check_strings(strings: tuple[str, ...], path: str) -> None:
-    if len(strings) > STRINGS_MAX:
-        raise Invalid(f"there are at most {STRINGS_MAX}, not {len(strings)}", field=path)
-    for position, text in enumerate(strings):
-        _check_text(text, f"{path}[{position}]", STRING_BYTES_MAX)
-
-
-def _check_text(text: str, path: str, bytes_max: int) -> None:
-    """No NUL (no kernel takes one), valid Unicode (no frame takes anything else), of a bounded size."""
-    if len(text) > bytes_max:
-        raise Invalid(f"longer than {bytes_max} bytes", field=path)
-    if "\0" in text:
-        raise Invalid("a NUL character is not allowed", field=path)
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise Invalid("not valid UTF-8", field=path) from None
-    if size > bytes_max:
-        raise Invalid(f"longer than {bytes_max} bytes", field=path)
-
-
-def _check_integer(value: int, path: str, what: str, *, maximum: int = INTEGER_MAX) -> None:
-    if value < 0:
-        raise Invalid(f"{what} cannot be negative: {value}", field=path)
-    if value > maximum:
-        raise Invalid(f"{what} can be at most {maximum}", field=path)
-
-
-def _check_duration(
-    value: float, path: str, what: str, *, minimum: float = 0.0, maximum: float = DURATION_S_MAX
-) -> None:
-    if not math.isfinite(value):
-        raise Invalid(f"{what} is not a number of seconds", field=path)
-    if not minimum <= value <= maximum:
-        raise Invalid(f"{what} is {minimum:g} to {maximum:g} seconds, not {value:g}", field=path)
-
-
-def _check_size(spec: ServiceSpec | NodeSpec | ClusterSpec) -> None:
-    # MessagePack measures within a few per cent of what CBOR will take.
-    size = len(msgspec.msgpack.encode(spec))
-    if size > SPEC_BYTES_MAX:
-        raise Invalid(f"the spec takes {size} bytes; at most {SPEC_BYTES_MAX} are allowed", field="$")

@@ -17,9 +17,9 @@ from swarmd.state.command import (
 )
 from swarmd.state.digest import hash_slices
 from swarmd.state.features import features_of_managers, raised_feature_level
+from swarmd.state.indexes import is_schedulable
 from swarmd.state.snapshot import Capture, SnapshotReader, encode_snapshot
 from swarmd.state.store import State
-from swarmd.state.tables import is_schedulable
 from swarmd.state.transaction import Transaction
 from swarmd.state.watch import Event, Route, Subscription
 

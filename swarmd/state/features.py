@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
-from swarmd.model import Membership, Node, Role
+from swarmd.model import (
+    Cluster,
+    Config,
+    Extension,
+    Membership,
+    Network,
+    Node,
+    Resource,
+    Role,
+    Secret,
+    Service,
+    StoredObject,
+    Volume,
+)
+from swarmd.state.keys import is_special_service
+
+KINDS: Final = "kinds.1"
+"""Networks, secrets, configs, volumes, extensions and resources; what templates and tasks say of them; indices of
+one's own; claims of the indexes that belong to these."""
+
+_NEW_KINDS: Final[frozenset[type]] = frozenset({Network, Secret, Config, Volume, Extension, Resource})
 
 
 def features_of_managers(nodes: Iterable[Node]) -> tuple[str, ...]:
@@ -20,3 +41,15 @@ def features_of_managers(nodes: Iterable[Node]) -> tuple[str, ...]:
 def raised_feature_level(level: Iterable[str], nodes: Iterable[Node]) -> tuple[str, ...]:
     """`level` with what all managers have announced by now. It never shrinks: stored data may use it already."""
     return tuple(sorted(frozenset(level) | frozenset(features_of_managers(nodes))))
+
+
+def feature_needed(object: StoredObject) -> str:
+    """The feature that every manager must have before `object` may stand in the log; "" if it could from the first
+    version on. Tasks are not looked at: they are made after a service that was."""
+    if isinstance(object, Node | Cluster):
+        is_new = bool(object.spec.indices)
+    elif isinstance(object, Service):
+        is_new = is_special_service(object) or object.spec.task.attachment is not None
+    else:
+        is_new = type(object) in _NEW_KINDS
+    return KINDS if is_new else ""

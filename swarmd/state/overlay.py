@@ -8,7 +8,8 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from swarmd.model import StoredObject
-from swarmd.state.tables import Index, Rows
+from swarmd.state.indexes import AnyIndex
+from swarmd.state.tables import Rows
 
 O = TypeVar("O", bound=StoredObject)  # noqa: E741
 
@@ -69,7 +70,7 @@ class Overlay:
         """Forget the pending write of an object that was created here."""
         del self.writes[rows.tag, id]
 
-    def holders(self, rows: Rows[O], index: Index[O], key: str) -> tuple[O, ...]:
+    def holders(self, rows: Rows[O], index: AnyIndex[O], key: str) -> tuple[O, ...]:
         """The objects that hold `key`, as this transaction sees it: those of the tables first."""
         held = index.holders.get(key, {})
         objects = rows.objects
@@ -77,11 +78,15 @@ class Overlay:
             return tuple([objects[id] for id in held])
         seen = [self.get(rows, id) for id in held]
         seen += [self.get(rows, id) for id in self._candidates(index.name, key) if id not in held]
-        return tuple([object for object in seen if object is not None and index.key_of(object) == key])
+        return tuple([object for object in seen if object is not None and index.has(object, key)])
 
     def _candidates(self, index_name: str, key: str) -> dict[str, None]:
         for rows, object in self._not_indexed:
             for index in rows.indexes:
                 self._ids.setdefault((index.name, index.key_of(object)), {})[object.id] = None
+            if rows.many and rows.is_special(object):
+                for many in rows.many:
+                    for held in many.keys_of(object):
+                        self._ids.setdefault((many.name, held), {})[object.id] = None
         self._not_indexed.clear()
         return self._ids.get((index_name, key), {})

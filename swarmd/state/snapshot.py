@@ -21,8 +21,9 @@ from swarmd.errors import Invalid
 from swarmd.model import Cluster, StoredObject
 from swarmd.raft import Configuration, SnapshotMeta
 from swarmd.state.command import ENTRY_BYTES_MAX, TYPE_OF_TABLE, Table, decode_object
+from swarmd.state.indexes import AnyIndex, Index
 from swarmd.state.results import Result, Results
-from swarmd.state.tables import Index, Tables
+from swarmd.state.tables import Tables
 from swarmd.wire.codec import decode, encode, loads
 
 SNAPSHOT_FORMAT: Final = 1
@@ -180,7 +181,7 @@ class SnapshotReader:
         self._end: _End | None = None
         self._tables = Tables()
         self._results: list[Result] = []
-        self._versioned: dict[str, Index[Any]] = {i.name: i for i in self._tables.indexes() if i.is_versioned}
+        self._versioned: dict[str, AnyIndex[Any]] = {i.name: i for i in self._tables.indexes() if i.is_versioned}
 
     def feed(self, chunk: bytes) -> None:
         """Read on. Raises `Invalid` if this is no snapshot that this version can read."""
@@ -212,7 +213,7 @@ class SnapshotReader:
                 f"the snapshot is of index {header.index}, term {header.term}, not of {meta.index}, {meta.term}"
             )
         for index in self._tables.indexes():
-            if index.is_unique and any(len(held) > 1 for held in index.holders.values()):
+            if isinstance(index, Index) and index.is_unique and any(len(held) > 1 for held in index.holders.values()):
                 raise Invalid(f"two objects in the snapshot hold one {index.name}")
             if index.is_versioned and index.changed_at.keys() != index.holders.keys():
                 raise Invalid(f"the snapshot does not say when each {index.name} last changed")

@@ -14,12 +14,16 @@ from swarmd.model import Cluster, Node, RemovedNode, Service, StoredObject, Task
 from swarmd.raft import SnapshotMeta
 from swarmd.state import digest as digests
 from swarmd.state.command import Command, CommandId, IdempotencyKey, Outcome, Table, Verdict, decode_command
+from swarmd.state.finding import find
 from swarmd.state.history import History
+from swarmd.state.indexes import Index
 from swarmd.state.judge import Plan
+from swarmd.state.keys import fold, slot_key
 from swarmd.state.results import RESULTS_MAX, Results
-from swarmd.state.selectors import Selection
+from swarmd.state.selection import Selection
+from swarmd.state.selectors import By
 from swarmd.state.snapshot import Capture, Contents, SnapshotReader, capture
-from swarmd.state.tables import Index, Rows, Tables, fold, slot_key
+from swarmd.state.tables import Rows, Tables
 from swarmd.state.transaction import Transaction
 from swarmd.state.watch import EVENTS_MAX, Route, Router, Subscription
 from swarmd.state.watcher import Watcher
@@ -56,6 +60,17 @@ class State:
         return sum(len(rows.objects) for rows in self._tables.by_table.values()) + len(self._results)
 
     # -- reads ------------------------------------------------------------------------------------------------
+    def get(self, type_: type[O], id: str) -> O | None:
+        """The object of this kind with this id, if there is one."""
+        return self._tables.rows_of(type_).objects.get(id)
+
+    def find(self, type_: type[O], by: By) -> tuple[O, ...]:
+        """What a selector finds, each object once, in no promised order: `find(Task, BySlot(service_id, 3))`.
+
+        Raises `Invalid` if the table is not searched in this way. `state.finding` says what takes how long.
+        """
+        return find(self._tables, type_, by)
+
     def node(self, id: str) -> Node | None:
         """The node with this id, if there is one."""
         return self._tables.nodes.objects.get(id)

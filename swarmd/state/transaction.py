@@ -24,10 +24,16 @@ from swarmd.state.command import (
     Table,
     Update,
 )
+from swarmd.state.features import feature_needed
+from swarmd.state.finding import look_ups
+from swarmd.state.indexes import AnyIndex, Index, SchedulableNodes, is_schedulable
+from swarmd.state.keys import fold, slot_key
 from swarmd.state.normal import normal
 from swarmd.state.overlay import Intent, Overlay, PendingWrite
 from swarmd.state.reports import merged_status
-from swarmd.state.tables import CLUSTER_KEY, Index, Rows, SchedulableNodes, Tables, fold, is_schedulable, slot_key
+from swarmd.state.rules import broken_rule
+from swarmd.state.selectors import By
+from swarmd.state.tables import CLUSTER_KEY, Rows, Tables
 
 KEY_BYTES_MAX: Final = 64
 """Length of an idempotency key and of its request's hash."""
@@ -91,6 +97,32 @@ class Transaction:
         """The record of a removed node, or None."""
         return self._read(self._tables.removed_nodes, id, unchecked=False)
 
+    def get(self, type_: type[O], id: str, *, unchecked: bool = False) -> O | None:
+        """The object as this transaction sees it, or None."""
+        return self._read(self._tables.rows_of(type_), id, unchecked)
+
+    def find(self, type_: type[O], by: By, *, unchecked: bool = False) -> tuple[O, ...]:
+        """What `by` finds as this transaction sees it, each object once. Raises `Invalid` if there is no such way.
+
+        Checked: claims exactly who is found (each object's version is claimed only when it is written). Only what an
+        index answers can be claimed; a search that looks at each object raises `Internal` unless it is `unchecked`.
+        """
+        self._check_current()
+        rows = self._tables.rows_of(type_)
+        found: dict[str, O] = {}
+        for look_up in look_ups(self._tables, rows, by):
+            index = look_up.index
+            if index is None:
+                if not unchecked:
+                    raise Internal(f"no command can claim what {by!r} finds", hint="read it unchecked")
+                seen: tuple[O, ...] = self._overlay.everything(rows)
+                found |= {object.id: object for object in seen if look_up.matches(object)}
+            else:
+                if not unchecked:
+                    self._claim(index, look_up.key)
+                found |= {object.id: object for object in self._overlay.holders(rows, index, look_up.key)}
+        return tuple(found.values())
+
     def service_by_name(self, name: str) -> Service | None:
         """The service of that name, whatever its case, or None."""
         tables = self._tables
@@ -138,23 +170,29 @@ class Transaction:
         return new_id(self.rng)
 
     def create(self, object: StoredObject) -> None:
-        """Raises `AlreadyExists` if the id or a unique name is taken in this view, `Invalid` if it cannot be stored."""
+        """Raises `AlreadyExists` if the id or a unique name is taken in this view, `Invalid` if it cannot be stored.
+
+        Raises `FailedPrecondition` if some manager does not know such objects yet, and what `state.rules` says.
+        """
         self._check_current()
-        rows = self._rows_of(object)
+        rows = self._tables.rows_of(type(object))
         if object.id in rows.objects or (rows.tag, object.id) in self._overlay.writes:
             raise AlreadyExists(f"{_noun(rows)} {object.id} already exists")
         if rows.unique:
             self._check_unique(rows, object)
+            self._check_rules(None, object)
+        if type(object) is not Task:
+            self._check_feature(object)
         self._put_whole(_CREATE, rows, 0, object)
 
     def update(self, object: StoredObject) -> None:
         """Replace. Raises `NotFound` if it is not there. Based on the version this transaction sees.
 
         Raises `Conflict` if `object` was made from another version than that, `AlreadyExists` if it takes a unique
-        name that is held, `Invalid` if it cannot be stored.
+        name that is held, `Invalid` if it cannot be stored, and as `create` does.
         """
         self._check_current()
-        rows = self._rows_of(object)
+        rows = self._tables.rows_of(type(object))
         seen = self._seen(rows, object.id)
         if object.meta.version not in (0, seen.meta.version):
             raise Conflict(
@@ -163,6 +201,9 @@ class Transaction:
             )
         if rows.unique:
             self._check_unique(rows, object)
+            self._check_rules(seen, object)
+        if type(object) is not Task:
+            self._check_feature(object)
         write = self._overlay.writes.get((rows.tag, object.id))
         intent = _CREATE if write is not None and write.intent is _CREATE else _UPDATE
         if object.meta is not seen.meta:
@@ -170,10 +211,12 @@ class Transaction:
         self._put_whole(intent, rows, seen.meta.version, object)
 
     def remove(self, table: Table, id: str) -> None:
-        """Raises `NotFound`."""
+        """Raises `NotFound`, and `FailedPrecondition` if an extension has resources."""
         self._check_current()
         rows = self._tables.by_table[table]
         seen = self._seen(rows, id)
+        if rows.unique:
+            self._check_rules(seen, None)
         write = self._overlay.writes.get((rows.tag, id))
         if write is not None and write.intent is _CREATE:
             self._overlay.discard(rows, id)
@@ -269,12 +312,6 @@ class Transaction:
         if self._tables.index != self._index:
             raise Internal(f"a transaction on index {self._index} was used at index {self._tables.index}")
 
-    def _rows_of(self, object: StoredObject) -> Rows[Any]:
-        rows = self._tables.by_type.get(type(object))
-        if rows is None:
-            raise Invalid(f"a {type(object).__name__} is nothing that the swarm stores")
-        return rows
-
     def _read(self, rows: Rows[O], id: str, unchecked: bool) -> O | None:  # noqa: FBT001
         self._check_current()
         key = (rows.tag, id)
@@ -296,7 +333,7 @@ class Transaction:
             self._claim(index, key)
         return self._overlay.holders(self._tables.tasks, index, key)
 
-    def _claim(self, index: Index[Any] | SchedulableNodes, key: str) -> None:
+    def _claim(self, index: AnyIndex[Any] | SchedulableNodes, key: str) -> None:
         name = index.name
         if (name, key) not in self._claims:
             self._claims[name, key] = index.claim(key)
@@ -306,6 +343,22 @@ class Transaction:
             key = index.key_of(object)
             if any(holder.id != object.id for holder in self._overlay.holders(rows, index, key)):
                 raise AlreadyExists(f"{index.name.replace('.', ' ')} {key!r} is taken")
+
+    def _check_rules(self, old: StoredObject | None, new: StoredObject | None) -> None:
+        error = broken_rule(self._tables, self._overlay, old, new)
+        if error is not None:
+            raise error
+
+    def _check_feature(self, object: StoredObject) -> None:
+        feature = feature_needed(object)
+        if not feature:
+            return
+        cluster = self.cluster(unchecked=True)
+        if cluster is None or feature not in cluster.feature_level:
+            raise FailedPrecondition(
+                f"not every manager knows what this {type(object).__name__.lower()} needs yet ({feature})",
+                hint="run one version of swarmd on all managers",
+            )
 
     def _share(self, task: Task, status: TaskStatus) -> TaskStatus:
         """`status` in normal form, one object for all in a row that are given an equal one."""

@@ -14,7 +14,7 @@ import msgspec
 
 from swarmd.errors import Gone
 from swarmd.state.history import History, Record
-from swarmd.state.selectors import Selected, Selection
+from swarmd.state.selection import Selected, Selection
 from swarmd.state.watch import Event, Router, Subscription
 
 QUEUE_EVENTS_MAX: Final = 1_000

@@ -21,7 +21,7 @@ import trio.testing
 from swarmd.manager.bell import Bell
 from swarmd.model import ContainerSpec, Task, TaskSpec, TaskState, TaskStatus, new_id
 from swarmd.state import CommandId, State, encode_command
-from swarmd.state.selectors import Selection
+from swarmd.state.selection import Selection
 from swarmd.wire.watch import WatchEntry
 
 WATCHERS = 10_000

@@ -17,8 +17,8 @@ import msgspec
 from swarmd.raft import Configuration, Message, MessageType, RaftCore, ReadReady, Settings, SnapshotMeta
 from swarmd.raft.leadership import Leadership
 from swarmd.raft.outbox import Outbox
+from swarmd.state.indexes import Holders
 from swarmd.state.judge import Plan
-from swarmd.state.tables import Index
 from tests.simulation.state_machine import ContestedMachine
 
 
@@ -91,7 +91,7 @@ def _nothing_is_judged_at_apply() -> Iterator[None]:
     with (
         patch.object(Plan, "_judge_base", lambda self, rows, id, held, base: None),
         patch.object(Plan, "_judge_uniqueness", lambda self: None),
-        patch.object(Index, "upholds", lambda self, claim: True),
+        patch.object(Holders, "upholds", lambda self, claim: True),
     ):
         yield
 

@@ -44,7 +44,13 @@ TESTED_THROUGH: Final[dict[str, tuple[str, ...]]] = {
         *("manager.dispatcher.receipt", "manager.dispatcher.session"),
     ),
     "unit/manager/loops/test_task_loops.py": ("manager.loops.allocator", "manager.loops.reaper"),
-    "unit/model/test_validate.py": ("model.ids", "model.objects", "model.quote", "model.specs", "model.states"),
+    "unit/model/test_validate.py": (
+        *("model.checks", "model.ids", "model.objects", "model.quote", "model.specs", "model.states"),
+    ),
+    "unit/state/test_finding.py": (
+        *("model.common", "model.extensions", "model.networks", "model.payloads", "model.references", "model.volumes"),
+        *("state.indexes", "state.keys"),
+    ),
     "unit/orchestrator/test_replicas.py": (
         *("orchestrator.facts", "orchestrator.reconcile", "orchestrator.replicated"),
     ),

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Any, Final
 
 import msgspec
 
-from swarmd.model import Cluster, ContainerSpec, JoinTokens, Node, NodeCertificate, RemovedNode, RootCA, Service, Task
+from swarmd.model import (
+    ConfigSpec,
+    ContainerSpec,
+    Driver,
+    IndexEntry,
+    JoinTokens,
+    NodeCertificate,
+    Resource,
+    RootCA,
+    SecretReference,
+    SecretSpec,
+    StoredObject,
+    VolumeInfo,
+    VolumePublishStatus,
+    VolumeSecret,
+    VolumeSpec,
+)
 
 SECRET: Final[frozenset[tuple[type[msgspec.Struct], str]]] = frozenset(
     {
@@ -15,14 +32,32 @@ SECRET: Final[frozenset[tuple[type[msgspec.Struct], str]]] = frozenset(
         (JoinTokens, "manager"),
         (NodeCertificate, "csr"),
         (NodeCertificate, "certificate"),
+        (SecretSpec, "data"),
+        (ConfigSpec, "data"),
+        (Resource, "payload"),
+        (Driver, "options"),
+        (VolumePublishStatus, "publish_context"),
+        (VolumeInfo, "volume_context"),
     }
 )
 """Replaced as a whole. Byte strings are secrets unless they are in `SHOWN`: a field of later versions is hidden until
 somebody decides otherwise."""
-SHOWN: Final[frozenset[tuple[type[msgspec.Struct], str]]] = frozenset({(RootCA, "certificate")})
+SHOWN: Final[frozenset[tuple[type[msgspec.Struct], str]]] = frozenset(
+    {
+        (RootCA, "certificate"),
+        (IndexEntry, "key"),
+        (ContainerSpec, "secrets"),
+        (SecretReference, "secret_id"),
+        (SecretReference, "secret_name"),
+        (VolumeSpec, "secrets"),
+        (VolumeSecret, "key"),
+        (VolumeSecret, "secret"),
+    }
+)
+"""Bytes that are public, and what only sounds like a secret: names and ids of secrets."""
 ASSIGNMENTS: Final[frozenset[tuple[type[msgspec.Struct], str]]] = frozenset({(ContainerSpec, "env")})
 """Lists of `NAME=value`: the names are shown, the values are not."""
-STORED: Final = (Cluster, Node, RemovedNode, Service, Task)
+STORED: Final[tuple[type[StoredObject], ...]] = typing.get_args(StoredObject)
 """Where a reader of the whole state begins."""
 
 

@@ -15,7 +15,7 @@ from swarmd.manager.bell import Bell
 from swarmd.manager.control_api.access import Access
 from swarmd.manager.control_api.redact import without_secrets
 from swarmd.model import StoredObject
-from swarmd.state.selectors import Selected, Selection
+from swarmd.state.selection import Selected, Selection
 from swarmd.state.watcher import Transaction, Watcher
 from swarmd.transport.connection import Call, Stream, StreamHandler
 from swarmd.wire.methods import WATCH, Method

@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from swarmd.model import (
+    Annotations,
+    Cluster,
+    Config,
+    ConfigReference,
+    ConfigSpec,
     ContainerSpec,
+    Driver,
+    Extension,
+    IndexEntry,
+    Network,
+    NetworkAttachmentConfig,
+    NetworkSpec,
     Node,
     NodeDescription,
     NodeSpec,
     NodeState,
     NodeStatus,
     Replicated,
+    Resource,
+    Secret,
+    SecretReference,
+    SecretSpec,
     Service,
     ServiceSpec,
     Task,
     TaskSpec,
     TaskState,
     TaskStatus,
+    Volume,
+    VolumeSpec,
 )
 from swarmd.state import (
     Command,
@@ -31,6 +48,7 @@ from swarmd.state import (
     Verdict,
     encode_command,
 )
+from swarmd.state.features import KINDS
 
 SPEC = TaskSpec(container=ContainerSpec(image="web"))
 
@@ -50,6 +68,49 @@ def node(id: str, hostname: str = "", *, ready: bool = True, **spec: Any) -> Nod
         spec=NodeSpec(**spec),
         status=NodeStatus(state=NodeState.READY, confirmed=True) if ready else NodeStatus(),
     )
+
+
+# -- kinds that need a swarm which knows them --------------------------------------------------------------------------
+def swarm(*features: str) -> Cluster:
+    return Cluster(id="swarm", feature_level=features or (KINDS,))
+
+
+def indices(*entries: tuple[str, str]) -> tuple[IndexEntry, ...]:
+    return tuple([IndexEntry(key=key, value=value) for key, value in entries])
+
+
+def template(networks: Sequence[str] = (), secrets: Sequence[str] = (), configs: Sequence[str] = ()) -> TaskSpec:
+    container = ContainerSpec(
+        image="web",
+        secrets=tuple([SecretReference(secret_id=id, secret_name=id) for id in secrets]),
+        configs=tuple([ConfigReference(config_id=id, config_name=id) for id in configs]),
+    )
+    return TaskSpec(container=container, networks=tuple([NetworkAttachmentConfig(target=id) for id in networks]))
+
+
+def network(id: str, name: str = "", **spec: Any) -> Network:
+    return Network(id=id, spec=NetworkSpec(name=name or id, **spec))
+
+
+def secret(id: str, name: str = "", **spec: Any) -> Secret:
+    return Secret(id=id, spec=SecretSpec(name=name or id, **{"data": b"hush"} | spec))
+
+
+def config(id: str, name: str = "", **spec: Any) -> Config:
+    return Config(id=id, spec=ConfigSpec(name=name or id, **{"data": b"setting"} | spec))
+
+
+def volume(id: str, name: str = "", *, group: str = "", driver: str = "", **spec: Any) -> Volume:
+    by = Driver(name=driver) if driver else None
+    return Volume(id=id, spec=VolumeSpec(name=name or id, group=group, driver=by, **spec))
+
+
+def extension(id: str, name: str = "", **annotations: Any) -> Extension:
+    return Extension(id=id, annotations=Annotations(name=name or id, **annotations))
+
+
+def resource(id: str, kind: str, name: str = "", **annotations: Any) -> Resource:
+    return Resource(id=id, annotations=Annotations(name=name or id, **annotations), kind=kind, payload=b"opaque")
 
 
 class Proposer:

@@ -16,7 +16,7 @@ from swarmd.model import StoredObject, Task, TaskState, TaskStatus
 from swarmd.raft import SnapshotMeta
 from swarmd.state import Event, Route, State, Table, encode_snapshot
 from swarmd.state.history import EVENT_BYTES, History
-from swarmd.state.selectors import Selection
+from swarmd.state.selection import Selection
 from swarmd.state.watcher import QUEUE_EVENTS_MAX, SCAN_EVENTS, Watcher
 from swarmd.state.watcher import Transaction as Told
 from swarmd.wire.watch import Action, WatchEntry

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from swarmd.errors import Invalid
 from swarmd.model import Membership, NodeState, Role, StoredObject, Task, TaskState
 from swarmd.state import Event, Route, Table
-from swarmd.state.selectors import ENTRIES_MAX, Selection
+from swarmd.state.selection import ENTRIES_MAX, Selection
 from swarmd.wire.watch import Action, WatchEntry
 from tests.unit.state.builders import node, service, task
 
