@@ -8,6 +8,7 @@ from swarmctl.render.layout import summary, table
 from swarmctl.render.plain import plain
 from swarmctl.render.text import elapsed
 from swarmd.wire.control import Reachability
+from swarmd.wire.disk import IN_SHORT
 from swarmd.wire.raft_status import KeyRotated, RaftMember, RaftStatusReply
 
 UNKNOWN = "-"
@@ -118,4 +119,5 @@ def _reachability(member: RaftMember) -> str:
     if member.is_diverging:
         return "DIVERGING"
     snapshot = " (snapshot)" if member.is_receiving_snapshot else ""
-    return Reachability(member.reachability).name + snapshot
+    disk = f" ({IN_SHORT[member.disk.condition]})" if member.disk is not None else ""
+    return Reachability(member.reachability).name + snapshot + disk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from swarmd.wire.control import Reachability
+from swarmd.wire.disk import DiskReport
 
 
 class RaftStatusRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -29,6 +30,8 @@ class RaftMember(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     last_contact_s: float | None = None
     """Seconds since it was last heard of; a follower hears of its leader only."""
     is_receiving_snapshot: bool = False
+    disk: DiskReport | None = None
+    """What is wrong with its disk, as far as the answering manager was told."""
     is_rolled_back: bool = False
     """It has less on its disk than it once acknowledged, and will be removed."""
     is_diverging: bool = False

@@ -190,6 +190,27 @@ def test_a_follower_that_can_write_no_more_stays_away_and_comes_back_by_itself(s
         door.ctl("service", "rm", name)
 
 
+def test_a_manager_whose_log_is_damaged_keeps_it_aside_and_joins_as_a_new_member(swarm: SmallDisks) -> None:
+    door = swarm.leader()
+    machine = next(m for m in swarm.machines if m is not door)
+    before = member_of(machine, door)["member_id"]
+    assert create(door, "acknowledged").returncode == 0
+    assert machine.stop() == 0
+    log = machine.state_dir / "raft" / "raft.db"
+    damaged = bytearray(log.read_bytes())
+    for position in range(4096 + 2000, len(damaged), 1000):
+        damaged[position] ^= 1
+    log.write_bytes(damaged)
+    machine.start()
+    machine.wait_ready()
+    wait_until(lambda: (member_of(machine, door) or {}).get("is_voter", False), 40, "it does not vote", machine.tail)
+    assert member_of(machine, door)["member_id"] != before
+    assert (machine.state_dir / "raft.damaged-1" / "raft.db").read_bytes() == damaged
+    wait_until(lambda: has_the_same_state(machine, door), 20, "it does not catch up", machine.tail)
+    assert has_all(machine, ["acknowledged"])
+    door.ctl("service", "rm", "acknowledged")
+
+
 def test_the_only_manager_refuses_what_is_new_takes_removals_and_comes_back(sole: Machine) -> None:
     assert create(sole, "kept").returncode == 0
     assert create(sole, "to-remove").returncode == 0

@@ -93,6 +93,7 @@ class StatusHandler:
             lag=known.lag,
             last_contact_s=known.last_contact_s,
             is_receiving_snapshot=known.is_receiving_snapshot,
+            disk=member.disk,
             is_rolled_back=known.is_rolled_back,
             is_diverging=known.is_diverging,
         )

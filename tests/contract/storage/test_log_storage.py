@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from swarmd.raft import Configuration, Entry, EntryKind, HardState, Member, SnapshotMeta
-from swarmd.storage.errors import StorageFailed
+from swarmd.storage.errors import StorageFailed, StorageFull
 from swarmd.storage.log_contract import LogBatch, LogIdentity, LogStorage, StoredLog
 from swarmd.storage.log_store import LogStore
 from swarmd.storage.memory import MemoryLogStore
@@ -246,17 +249,75 @@ def test_a_closed_log_can_be_closed_again(bench: Bench) -> None:
 # -- failure of the disk -------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_refuses_loses_nothing_and_stays_refusing_until_reopened() -> None:
-    bench = MemoryBench()
+class SmallDiskBench(DiskBench):
+    """On a file system of 2 MiB that somebody else may fill."""
+
+    def __init__(self) -> None:
+        self._root = Path(tempfile.mkdtemp())
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "small", self._root], check=True)
+        self._directory = self._root / "node"
+        self._directory.mkdir()
+        self._lives = 0
+        self.store = LogStore.open(self._path, make_sealer())
+
+    def fill_up(self) -> None:
+        with (self._root / "somebody-elses").open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)) == 4096:
+                pass
+
+    def make_room(self) -> None:
+        (self._root / "somebody-elses").unlink()
+
+    def discard(self) -> None:
+        super().discard()
+        subprocess.run(["umount", self._root], check=True)
+        self._root.rmdir()
+
+
+class FullMemoryBench(MemoryBench):
+    """A disk in memory that refuses when it is told to."""
+
+    def fill_up(self) -> None:
+        self._memory.fail_with(StorageFull("no space left on device"))
+
+    def make_room(self) -> None:
+        """What `reopen` does to it."""
+
+
+@pytest.fixture(params=[FullMemoryBench, SmallDiskBench])
+def small_bench(request: pytest.FixtureRequest) -> Iterator[SmallDiskBench | FullMemoryBench]:
+    if request.param is SmallDiskBench and os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small file system")
+    made = request.param()
+    yield made
+    made.discard()
+
+
+def write_until_refused(store: LogStorage, last: int) -> int:
+    """The last index that was acknowledged: what is in the page at hand already may still fit."""
+    while True:
+        try:
+            store.write(batch_of(last + 1, *[1] * 50))
+        except StorageFull:
+            return last
+        last += 50
+
+
+def test_a_full_disk_refuses_loses_nothing_and_stays_refusing_until_reopened(
+    small_bench: SmallDiskBench | FullMemoryBench,
+) -> None:
+    bench = small_bench
     bench.store.write(batch_of(1, 1))
-    bench.store.fail_with()
-    for _ in range(2):
-        with pytest.raises(StorageFailed):
-            bench.store.write(batch_of(2, 1))
+    bench.fill_up()
+    last = write_until_refused(bench.store, 1)
+    bench.make_room()
+    with pytest.raises(StorageFailed):
+        bench.store.write(batch_of(last + 1, 1))
     with pytest.raises(StorageFailed):
         bench.store.record_snapshot(meta_of(1, 1), keep_from=1)
-    assert bench.crash().load().entries == entries_of(1, 1)
-    bench.store.write(batch_of(2, 1))
+    assert bench.reopen().load().entries == entries_of(1, *[1] * last)
+    bench.store.write(batch_of(last + 1, 2))
+    assert bench.reopen().load().entries[-1].index == last + 1
 
 
 # -- against a list ------------------------------------------------------------------------------------------------

@@ -79,6 +79,18 @@ async def test_membership_is_durable_on_return(autojump_clock: trio.testing.Mock
         await memory.save_membership(is_member=False)
 
 
+async def test_a_full_disk_keeps_no_member_from_being_one_again(autojump_clock: trio.testing.MockClock) -> None:
+    file = CountingFile()
+    memory = NodeMemory(cast("Any", file), NodeFileContents())
+    file.refusals = 1
+    with pytest.raises(StorageFailed):
+        await memory.save_membership(is_member=True)
+    await memory.save_membership(is_member=True)  # not durable so far: it has to be said again
+    file.refusals = 1
+    await memory.save_membership(is_member=True)
+    assert len(file.saved) == 1
+
+
 async def test_a_full_disk_ends_nothing_and_is_tried_again(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

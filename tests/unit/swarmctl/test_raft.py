@@ -12,6 +12,7 @@ from swarmctl.quorum import change_in_words, tolerated, warning
 from swarmctl.render.raft import quorum_in_words
 from swarmd.errors import FailedPrecondition
 from swarmd.wire.control import Reachability
+from swarmd.wire.disk import DiskCondition, DiskReport
 from swarmd.wire.raft_status import KeyRotated, RaftMember, RaftStatusReply
 from tests.unit.swarmctl.fake_daemon import FakeDaemon
 
@@ -197,3 +198,10 @@ def test_a_rotation_that_goes_on_says_which_keys_are_still_needed_and_why(daemon
         "data key 4 seals from now on; keys 1, 3 stay until everything is sealed anew, which goes on in the "
         "background (no space left on device): the daemon's log tells when\n"
     )
+
+
+def test_a_member_whose_disk_is_in_trouble_says_so(daemon: FakeDaemon) -> None:
+    report = DiskReport(condition=DiskCondition.FAILED, since_at=1.0)
+    changed(daemon, members=(*MEMBERS[:2], msgspec.structs.replace(MEMBERS[2], disk=report)))
+    assert "UNREACHABLE (disk failed) " in daemon.run("raft", "status").out
+    assert json.loads(daemon.run("raft", "status", "-o", "json").out)["members"][2]["disk"]["condition"] == "FAILED"
