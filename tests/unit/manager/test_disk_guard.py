@@ -129,7 +129,7 @@ async def test_no_manager_whose_own_disk_is_unfit_or_whose_node_is_drained_is_as
         await trio.sleep(30)
         assert world.driver.asked_to_lead == []
         world.unfit.clear()
-        await trio.sleep(RETRY_S + WRITES_S)
+        await trio.sleep(RETRY_S + 2 * WRITES_S)
         assert set(world.driver.asked_to_lead) == {3}
 
 
@@ -167,12 +167,12 @@ async def test_a_leader_whose_write_hangs_hands_over_to_one_whose_disk_goes_on(
         await trio.sleep(5)
         assert world.driver.asked_to_lead == []
         world.driver.disk_waits_s = STALL_S
-        await trio.sleep(WRITES_S)
+        await trio.sleep(1.5 * WRITES_S)
         assert world.health.report.condition is DiskCondition.STALLED
-        await trio.sleep(WRITES_S)
+        await trio.sleep(1.5 * WRITES_S)
         assert world.driver.asked_to_lead == [3]
         world.driver.disk_waits_s = 0.0
-        await trio.sleep(WRITES_S)
+        await trio.sleep(1.5 * WRITES_S)
         assert world.health.report.condition is DiskCondition.WELL
 
 
