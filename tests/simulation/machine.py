@@ -25,6 +25,9 @@ class Machine(Protocol):
     def restore(self, meta: SnapshotMeta, data: bytes) -> None:
         """Become what `capture` gave at `meta.index`."""
 
+    def content(self) -> bytes:
+        """A hash of everything in it, whatever its history; empty if it has none."""
+
     def command(self, key: str, value: int) -> bytes:
         """The body of an entry that sets `key`."""
 
@@ -58,6 +61,9 @@ class RegisterMachine:
         loaded: Any = cbor2.loads(data)
         assert loaded[0] == meta.index, f"a snapshot of {loaded[0]} labelled {meta.index}"
         self.index, self.digest, self.values = loaded
+
+    def content(self) -> bytes:
+        return b""
 
     def command(self, key: str, value: int) -> bytes:
         return b"%s %d" % (key.encode(), value)

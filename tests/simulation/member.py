@@ -51,6 +51,7 @@ class SimulatedMember:
         self.is_up = True
         disk = self.disk
         self.machine = self.world.machine_factory()
+        self.world.witness.forget(self.member_id)
         if disk.snapshot.index:
             self.machine.restore(disk.snapshot, disk.snapshots[disk.snapshot.index])
         self.core = self.world.core_factory(
@@ -190,6 +191,7 @@ class SimulatedMember:
         for entry in ready.committed:
             took_effect = self.machine.apply(entry)
             self.world.invariants.applied(entry, self.machine.digest)
+            self.world.witness.applied(self.member_id, self.machine, self.core.configuration)
             if took_effect:
                 self.world.clients.applied(entry.index, entry.body)
             self._settle(entry.index, entry.term, took_effect=took_effect)
@@ -202,6 +204,7 @@ class SimulatedMember:
     def _install(self, meta: SnapshotMeta) -> None:
         self.world.count["snapshots installed"] += 1
         self.machine.restore(meta, self.disk.snapshots[meta.index])
+        self.world.witness.forget(self.member_id)
         for index in [index for index in self._writes if index <= meta.index]:
             del self._writes[index]  # compacted: their fate stays unknown
         self.core.applied(meta.index)

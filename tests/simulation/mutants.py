@@ -5,6 +5,7 @@ Each is a context in which the product is wrong; the world is then lived with `f
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,12 +15,13 @@ from unittest.mock import patch
 
 import msgspec
 
-from swarmd.raft import Configuration, Message, MessageType, RaftCore, ReadReady, Settings, SnapshotMeta
+from swarmd.model import TaskState, TaskStatus
+from swarmd.raft import Configuration, Entry, Message, MessageType, RaftCore, ReadReady, Settings, SnapshotMeta
 from swarmd.raft.leadership import Leadership
 from swarmd.raft.outbox import Outbox
 from swarmd.state.indexes import Holders
 from swarmd.state.judge import Plan
-from tests.simulation.state_machine import ContestedMachine
+from tests.simulation.state_machine import ContestedMachine, StateMachine
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,24 @@ def _nothing_is_judged_at_apply() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _apply_depends_on_who_applies() -> Iterator[None]:
+    """Each life of each member writes its own number into what it stores: neither clients nor running digests tell."""
+    right = StateMachine.apply
+    numbers = itertools.count()
+
+    def wrong(self: StateMachine, entry: Entry) -> bool:
+        took_effect = right(self, entry)
+        own = self.__dict__.setdefault("own_number", float(next(numbers)))
+        tasks = self.state._tables.tasks.objects
+        for id in [id for id, task in tasks.items() if task.meta.version == entry.index]:
+            tasks[id] = msgspec.structs.replace(tasks[id], status=TaskStatus(state=TaskState.COMPLETE, at=own))
+        return took_effect
+
+    with patch.object(StateMachine, "apply", wrong):
+        yield
+
+
 def _patched(owner: type, name: str, wrong: Callable[..., Any]) -> Callable[[], AbstractContextManager[Any]]:
     return lambda: patch.object(owner, name, wrong)
 
@@ -142,5 +162,11 @@ MUTANTS = (
         100,
         _nothing_is_judged_at_apply,
         factories={"machine_factory": ContestedMachine},
+    ),
+    Mutant(
+        "what an entry does depends on who applies it",
+        10,
+        _apply_depends_on_who_applies,
+        factories={"machine_factory": StateMachine},
     ),
 )

@@ -60,6 +60,9 @@ class StateMachine:
     def restore(self, meta: SnapshotMeta, data: bytes) -> None:
         self.state.restore(SnapshotMeta(index=meta.index), cbor2.loads(data))
 
+    def content(self) -> bytes:
+        return self.state.state_hash()
+
     def command(self, key: str, value: int) -> bytes:
         self._made += 1
         rng = random.Random(f"{key} {value} {self._made} {self.state.index}")

@@ -31,6 +31,7 @@ from tests.simulation.machine import Machine, RegisterMachine
 from tests.simulation.member import SimulatedMember
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
+from tests.simulation.witness import Witness
 
 SAFETY_MS = 4_000
 LIVENESS_MS = 20_000
@@ -72,6 +73,7 @@ class World:
         self.count: Counter[str] = Counter()
         self.leading: dict[int, tuple[int, int]] = {}
         self.invariants = Invariants()
+        self.witness = Witness()
         self.members: dict[int, SimulatedMember] = {}
         self._retired: set[int] = set()
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
