@@ -45,7 +45,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     diverging: tuple[Divergence, ...] = ()
     """One for each such member, ascending."""
     undecided_at: int = 0
-    """The newest index at which members differ that are not `diverging`: no side is a quorum."""
+    """The oldest index at which members differ that are not `diverging`: no side is a quorum."""
     sides: tuple[tuple[int, ...], ...] = ()
     """Who holds the same there, the greatest side first."""
 
@@ -118,10 +118,11 @@ def _diverging(splits: Iterable[_Split], voters: tuple[int, ...]) -> dict[int, D
 
 
 def _undecided(splits: Iterable[_Split], diverging: Mapping[int, Divergence]) -> _Split | None:
-    """The newest split that remains among those against whom nothing is proved."""
+    """The oldest split that remains among those against whom nothing is proved. `splits` come newest first."""
+    oldest = None
     for split in splits:
         left = tuple(tuple(m for m in side if m not in diverging) for side in split.sides)
         sides = tuple(sorted((side for side in left if side), key=lambda side: (-len(side), side)))
         if len(sides) > 1:
-            return _Split(split.index, split.of, sides)
-    return None
+            oldest = _Split(split.index, split.of, sides)
+    return oldest

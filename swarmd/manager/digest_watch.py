@@ -99,14 +99,14 @@ class DigestWatch:
     # -- this member in the minority ---------------------------------------------------------------------------
 
     def _step_down(self, found: Divergence) -> str:
-        heirs = [p for p in self._driver.core.progress() if p.member_id in found.majority and p.is_active]
+        right = {*found.majority} & {*self._driver.configuration.voters}
+        heirs = [p for p in self._driver.core.progress() if p.member_id in right and p.is_active]
         best = max(heirs, key=lambda p: (p.match, -p.member_id), default=None)
         wrong = f"the leader diverges from {_names(found.majority)}: another {found.of} at entry {found.index}"
         try:
             if best is not None:
                 self._driver.transfer_leadership(best.member_id)
-                log.error("%s; handing the lead to member %x", wrong, best.member_id)
-                return wrong
+                return f"{wrong}; the lead is handed to one of these"
         except FailedPrecondition as refusal:
             log.debug("handing over: %s", refusal)
         return f"{wrong}, and none of those can take the lead"

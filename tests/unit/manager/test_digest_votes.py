@@ -89,6 +89,12 @@ def test_two_that_agree_are_no_quorum_of_five() -> None:
     assert found.sides == ((1, 2), (3,))
 
 
+def test_what_nobody_can_settle_is_dated_by_its_oldest_index() -> None:
+    """So that an alarm says the same while entries go on."""
+    one, other = points(*map(point, (64, 128, 192))), points(point(64), point(128, "b"), point(192, "b"))
+    assert judge(group(2), {1: one, 2: other}).undecided_at == 128
+
+
 def test_what_is_proved_of_one_index_settles_the_others() -> None:
     """At 64 only two have a hash, and differ; at 128 a quorum says which of them is wrong."""
     one = points(point(64, content="a"), point(128, content="a"))
