@@ -1,4 +1,4 @@
-"""Add commands and snapshots to the golden corpus: `python tests/golden/add_commands.py`.
+"""Add commands and snapshots to the golden corpus: `python -m tests.golden.add_commands`.
 
 A file that exists is never changed: whatever was once written must be readable for ever.
 """
@@ -35,6 +35,7 @@ from swarmd.model import (
 )
 from swarmd.raft import Configuration, Member, SnapshotMeta
 from swarmd.state import CommandId, IdempotencyKey, State, Table, Transaction, encode_command, encode_snapshot
+from tests.golden import kinds
 
 FOLDER = Path(__file__).parent
 NOW = 1_700_000_000.25
@@ -150,10 +151,20 @@ STEPS: dict[str, Callable[[Transaction], object]] = {
 }
 
 
-def samples() -> tuple[dict[str, bytes], bytes]:
-    """The commands of a small history by name, and the snapshot at its end."""
+HISTORIES: dict[str, dict[str, Callable[[Transaction], object]]] = {"small": STEPS, "kinds": kinds.STEPS}
+"""Each begins with an empty state and ends with a snapshot of its name."""
+
+
+def meta_at(index: int) -> SnapshotMeta:
+    """What the corpus' snapshots are of."""
+    member = Member(member_id=1, node_id=a_node(1).id, addresses=("192.0.2.1:4242",), is_voter=True)
+    return SnapshotMeta(index=index, term=3, configuration=Configuration(members=(member,), removed=(9,)))
+
+
+def samples(history: str) -> tuple[dict[str, bytes], bytes]:
+    """The commands of a history by name, and the snapshot at its end."""
     state, commands = State(), {}
-    for sequence, (name, step) in enumerate(STEPS.items(), 1):
+    for sequence, (name, step) in enumerate(HISTORIES[history].items(), 1):
         tx = state.begin(NOW + sequence, random.Random(sequence))
         step(tx)
         key = IdempotencyKey(b"key%d" % sequence, bytes(range(32)), state.index) if sequence % 2 else None
@@ -161,9 +172,7 @@ def samples() -> tuple[dict[str, bytes], bytes]:
         command = tx.command(id, actor="root", term=0 if sequence % 2 else 3, key=key)
         commands[name] = encode_command(command)
         state.apply(state.index + 1, 3, commands[name], command)
-    member = Member(member_id=1, node_id=a_node(1).id, addresses=("192.0.2.1:4242",), is_voter=True)
-    meta = SnapshotMeta(index=state.index, term=3, configuration=Configuration(members=(member,), removed=(9,)))
-    return commands, b"".join(encode_snapshot(state.capture(), meta))
+    return commands, b"".join(encode_snapshot(state.capture(), meta_at(state.index)))
 
 
 def add(path: Path, data: bytes) -> bool:
@@ -178,11 +187,12 @@ def add(path: Path, data: bytes) -> bool:
 
 
 def main() -> None:
-    commands, snapshot = samples()
-    wanted = {FOLDER / "commands" / f"{name}.hex": body for name, body in commands.items()}
-    wanted[FOLDER / "snapshots" / "small.hex"] = snapshot
-    for path, data in wanted.items():
-        sys.stdout.write(f"{'added' if add(path, data) else 'kept'} {path.stem}\n")
+    for history in HISTORIES:
+        commands, snapshot = samples(history)
+        wanted = {FOLDER / "commands" / f"{name}.hex": body for name, body in commands.items()}
+        wanted[FOLDER / "snapshots" / f"{history}.hex"] = snapshot
+        for path, data in wanted.items():
+            sys.stdout.write(f"{'added' if add(path, data) else 'kept'} {path.stem}\n")
 
 
 if __name__ == "__main__":

@@ -6,15 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from swarmd.raft import Configuration, Member, SnapshotMeta
 from swarmd.state import State, Verdict, decode_command, encode_command, encode_snapshot
-from tests.golden.add_commands import samples
+from tests.golden.add_commands import HISTORIES, meta_at, samples
 
 FOLDER = Path(__file__).parents[2] / "golden"
 COMMANDS = sorted((FOLDER / "commands").glob("*.hex"))
 SNAPSHOTS = sorted((FOLDER / "snapshots").glob("*.hex"))
-MEMBER = Member(member_id=1, node_id=f"node{1:021}", addresses=("192.0.2.1:4242",), is_voter=True)
-META = SnapshotMeta(index=7, term=3, configuration=Configuration(members=(MEMBER,), removed=(9,)))
 
 
 def read(path: Path) -> bytes:
@@ -28,19 +25,21 @@ def test_a_golden_command_is_read_and_written_again(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SNAPSHOTS, ids=lambda path: path.stem)
 def test_a_golden_snapshot_is_restored_and_written_again(path: Path) -> None:
-    state = State()
-    state.restore(META, [read(path)])
-    assert b"".join(encode_snapshot(state.capture(), META)) == read(path)
+    state, meta = State(), meta_at(len(HISTORIES[path.stem]))
+    state.restore(meta, [read(path)])
+    assert b"".join(encode_snapshot(state.capture(), meta)) == read(path)
 
 
 def test_todays_transactions_make_the_very_bytes_of_the_corpus() -> None:
-    commands, snapshot = samples()
-    assert {name: body.hex() for name, body in commands.items()} == {p.stem: read(p).hex() for p in COMMANDS}
-    assert [snapshot] == [read(path) for path in SNAPSHOTS]
+    made = {name: body.hex() for history in HISTORIES for name, body in samples(history)[0].items()}
+    assert made == {path.stem: read(path).hex() for path in COMMANDS}
+    assert {history: samples(history)[1] for history in HISTORIES} == {path.stem: read(path) for path in SNAPSHOTS}
 
 
-def test_the_commands_of_the_corpus_give_its_snapshot() -> None:
+@pytest.mark.parametrize("history", HISTORIES)
+def test_the_commands_of_the_corpus_give_its_snapshot(history: str) -> None:
     state = State()
-    for index, body in enumerate(samples()[0].values(), 1):
-        assert state.apply(index, 3, body).verdict is Verdict.APPLIED
-    assert [b"".join(encode_snapshot(state.capture(), META))] == [read(path) for path in SNAPSHOTS]
+    for index, name in enumerate(HISTORIES[history], 1):
+        assert state.apply(index, 3, read(FOLDER / "commands" / f"{name}.hex")).verdict is Verdict.APPLIED
+    snapshot = b"".join(encode_snapshot(state.capture(), meta_at(state.index)))
+    assert snapshot == read(FOLDER / "snapshots" / f"{history}.hex")
