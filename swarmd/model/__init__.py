@@ -58,6 +58,14 @@ from swarmd.model.states import (
     TokenlessJoin,
 )
 from swarmd.model.validate import validate_cluster_spec, validate_node_spec, validate_service_spec
+from swarmd.model.validate_kinds import (
+    validate_config_spec,
+    validate_extension,
+    validate_network_spec,
+    validate_resource,
+    validate_secret_spec,
+    validate_volume_spec,
+)
 from swarmd.model.volumes import (
     AccessScope,
     AccessSharing,
@@ -155,6 +163,12 @@ __all__ = [
     "is_id",
     "new_id",
     "validate_cluster_spec",
+    "validate_config_spec",
+    "validate_extension",
+    "validate_network_spec",
     "validate_node_spec",
+    "validate_resource",
+    "validate_secret_spec",
     "validate_service_spec",
+    "validate_volume_spec",
 ]

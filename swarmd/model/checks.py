@@ -6,6 +6,7 @@ Lengths are judged before any pattern sees a text, and every pattern is matched 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -25,10 +26,28 @@ STRING_BYTES_MAX: Final = 128 << 10
 """One argument or variable: Linux's MAX_ARG_STRLEN."""
 INTEGER_MAX: Final = (1 << 63) - 1
 DURATION_S_MAX: Final = 10 * 365 * 24 * 3600.0
+NAME_CHARACTERS_MAX: Final = 63
+"""Names of services and networks: parts of host names."""
 INDICES_MAX: Final = 64
 """Custom indices of one object."""
 INDEX_BYTES_MAX: Final = 256
 """Their keys and their values, each."""
+
+_NAME = re.compile(r"[A-Za-z0-9]+(?:[-_]+[A-Za-z0-9]+)*")
+
+
+def check_name(name: str, what: str) -> None:
+    """Raise `Invalid` unless `name` can be a part of a host name, as those of services and networks are."""
+    if not name:
+        raise Invalid(f"a {what} needs a name", field="$.name")
+    if len(name) > NAME_CHARACTERS_MAX:
+        raise Invalid(f"a {what}'s name has at most {NAME_CHARACTERS_MAX} characters, not {len(name)}", field="$.name")
+    if _NAME.fullmatch(name) is None:
+        raise Invalid(
+            f"{quote(name)} is not a legal {what} name",
+            field="$.name",
+            hint="letters and digits, joined by - or _; no dots",
+        )
 
 
 def check_labels(labels: Mapping[str, str], path: str) -> None:

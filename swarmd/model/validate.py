@@ -16,6 +16,7 @@ from swarmd.model.checks import (
     check_indices,
     check_integer,
     check_labels,
+    check_name,
     check_size,
     check_strings,
     check_text,
@@ -35,7 +36,6 @@ from swarmd.model.specs import (
     TaskSpec,
 )
 
-NAME_CHARACTERS_MAX: Final = 63
 NODE_NAME_CHARACTERS_MAX: Final = 255
 REPLICAS_MAX: Final = 1_000_000
 ENV_NAME_CHARACTERS_MAX: Final = 256
@@ -57,7 +57,6 @@ _SIGNALS = """
 STOP_SIGNALS: Final = frozenset(f"SIG{name}" for name in _SIGNALS.split())
 """Linux's signals, as `signal.Signals` names them."""
 
-_NAME = re.compile(r"[A-Za-z0-9]+(?:[-_]+[A-Za-z0-9]+)*")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _HOST_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
 _USER = re.compile(r"[A-Za-z0-9_.-]+\$?(?::[A-Za-z0-9_.-]+)?")
@@ -65,7 +64,7 @@ _USER = re.compile(r"[A-Za-z0-9_.-]+\$?(?::[A-Za-z0-9_.-]+)?")
 
 def validate_service_spec(spec: ServiceSpec) -> None:
     """Raise `Invalid` unless `spec` could run (reference api-and-cli 1.5)."""
-    _check_name(spec.name)
+    check_name(spec.name, "service")
     check_labels(spec.labels, "$.labels")
     check_integer(spec.mode.replicas, "$.mode.replicas", "replicas", maximum=REPLICAS_MAX)
     _check_container(spec.task.container, "$.task.container")
@@ -123,19 +122,6 @@ def validate_cluster_spec(spec: ClusterSpec) -> None:
 
 
 # -- parts of a service ----------------------------------------------------------------------------------------------
-def _check_name(name: str) -> None:
-    if not name:
-        raise Invalid("a service needs a name", field="$.name")
-    if len(name) > NAME_CHARACTERS_MAX:
-        raise Invalid(f"a service's name has at most {NAME_CHARACTERS_MAX} characters, not {len(name)}", field="$.name")
-    if _NAME.fullmatch(name) is None:
-        raise Invalid(
-            f"{quote(name)} is not a legal service name",
-            field="$.name",
-            hint="letters and digits, joined by - or _; no dots",
-        )
-
-
 def _check_container(spec: ContainerSpec, path: str) -> None:
     problem = image_problem(spec.image)
     if problem is not None:

@@ -13,6 +13,7 @@ from swarmd.raft import Entry, EntryKind, HardState
 from swarmd.state.store import State
 from swarmd.storage.log_contract import LogIdentity, StoredLog
 from tests.e2e.readme import REPOSITORY
+from tests.golden import kinds
 
 GOLDEN = sorted((REPOSITORY / "tests" / "golden" / "commands").glob("*.hex"))
 IDENTITY = LogIdentity(swarm_id="s", node_id="n", member_id=(1 << 62) + 1, incarnation=b"i" * 16)
@@ -34,6 +35,16 @@ def test_every_golden_command_is_shown_as_json(path: Path, unredacted: bool) -> 
     assert {change["op"] for change in line["changes"]} <= {
         *("create", "update", "remove", "require", "assign", "report", "advance"),
     }
+
+
+def test_payloads_of_secrets_configs_and_resources_are_left_out_unless_asked_for() -> None:
+    path = REPOSITORY / "tests" / "golden" / "commands" / "kinds-create-every-kind.hex"
+    log = log_of(Entry(1, 1, EntryKind.DATA, bytes.fromhex(path.read_text())))
+    payloads = [data.hex() for data in (kinds.SECRET.spec.data, kinds.CONFIG.spec.data, kinds.RESOURCE.payload)]
+    redacted, whole = (json.dumps(list(dump(log, Range(), unredacted=asked))) for asked in (False, True))
+    assert [payload in redacted for payload in payloads] == [False] * 3
+    assert [payload in whole for payload in payloads] == [True] * 3
+    assert [name in redacted for name in ("Front", "site.key", "site.conf", "fast", "Certificate")] == [True] * 5
 
 
 def test_there_are_golden_commands_of_every_kind() -> None:

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
+import pytest
 from msgspec.structs import replace
 
-from swarmd.model import Membership, Node, NodeDescription, Role
+from swarmd.errors import FailedPrecondition
+from swarmd.model import Membership, Node, NodeDescription, RemovedNode, Resource, Role, StoredObject
+from swarmd.node.founding import FEATURES
 from swarmd.state import features_of_managers, raised_feature_level
-from tests.unit.state.builders import node
+from swarmd.state.features import KINDS, feature_needed
+from tests.unit.state.builders import (
+    Proposer,
+    config,
+    extension,
+    indices,
+    network,
+    node,
+    resource,
+    secret,
+    service,
+    swarm,
+    task,
+    template,
+    volume,
+)
+
+GIVEN = ((["w1"], [], []), ([], ["x1"], []), ([], [], ["c1"]))
 
 
 def manager(id: str, *features: str, role: Role = Role.MANAGER) -> Node:
@@ -30,3 +52,49 @@ def test_without_managers_there_are_no_features() -> None:
 
 def test_the_level_rises_and_never_falls() -> None:
     assert raised_feature_level(("old",), [manager("n1", "new")]) == ("new", "old")
+
+
+# -- what a kind of object or field needs ------------------------------------------------------------------------------
+def with_indices(object: Any) -> Any:
+    return replace(object, spec=replace(object.spec, indices=indices(("a", "b"))))
+
+
+OLD = (node("n1"), service("s1"), swarm("base.1"), RemovedNode(id="r1"), task("t1"))
+NEW = (
+    *(network("w1"), secret("x1"), config("c1"), volume("v1"), extension("e1"), resource("r1", "e1")),
+    *(with_indices(node("n1")), with_indices(service("s1")), with_indices(swarm())),
+    *[replace(service("s1"), spec=replace(service("s1").spec, task=template(*given))) for given in GIVEN],
+)
+
+
+@pytest.mark.parametrize("object", OLD, ids=lambda object: type(object).__name__)
+def test_what_was_there_from_the_first_version_on_needs_nothing(object: StoredObject) -> None:
+    assert feature_needed(object) == ""
+
+
+@pytest.mark.parametrize("object", NEW, ids=lambda object: type(object).__name__)
+def test_what_came_later_is_written_once_every_manager_knows_it(object: StoredObject, proposer: Proposer) -> None:
+    assert feature_needed(object) == KINDS
+    proposer.create(swarm("base.1"), node("n1"), service("s1"))
+    if isinstance(object, Resource):
+        return  # its extension cannot be there
+    exists = proposer.state.get(type(object), object.id) is not None
+    tx = proposer.begin()
+    with pytest.raises(FailedPrecondition, match="not every manager"):
+        (tx.update if exists else tx.create)(object)
+    assert tx.is_empty
+    proposer.update(lambda tx: tx.update(swarm("base.1", KINDS)))
+    proposer.update(lambda tx: (tx.update if exists else tx.create)(object))
+
+
+def test_every_kind_is_known_to_be_old_or_new() -> None:
+    assert {type(object) for object in (*OLD, *NEW)} == set(get_args(StoredObject))
+
+
+def test_without_a_swarm_there_is_no_feature(proposer: Proposer) -> None:
+    with pytest.raises(FailedPrecondition):
+        proposer.create(network("w1"))
+
+
+def test_a_new_swarm_has_it_from_the_start() -> None:
+    assert KINDS in FEATURES
