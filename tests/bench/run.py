@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from tests.bench import containers
 from tests.bench import failover as failing_over
+from tests.bench import large as many_tasks
 from tests.e2e.machines import Failed, Machine, Swarm, wait_until
 
 ROUNDS: Final = 5
@@ -166,6 +167,12 @@ def failover(root: Path) -> None:
         print(json.dumps(line), flush=True)
 
 
+def large(root: Path) -> None:
+    """A manager with 100,000 tasks: stalls, restart, memory, collector, a new member that is sent all of it."""
+    for line in many_tasks.measure(root):
+        print(json.dumps(line), flush=True)
+
+
 def service(root: Path) -> None:
     """From `service create` until every replica runs as a process."""
     swarm = Swarm(root)
@@ -228,6 +235,7 @@ BENCHES: Final[dict[str, Callable[[Path], None]]] = {
     "raft": raft,
     "clients": clients,
     "failover": failover,
+    "large": large,
     "service": service,
     "moved": moved,
     "docker": docker,
