@@ -6,7 +6,7 @@ Recording is on the way of every write, so it keeps what apply has in its hands 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 from swarmd.model import StoredObject
@@ -22,8 +22,11 @@ _COMPACT_MIN: Final = 1024
 
 Change = tuple[Rows[Any], StoredObject | None, StoredObject | None]
 """(rows, old, new), as `judge.Plan` makes it."""
-Record = tuple[int, float, int, tuple[Change, ...]]
-"""(index, the proposer's clock, weight, changes in order)."""
+Done = tuple[int, float, Sequence[Change]]
+"""(index, the proposer's clock, changes in order): what one entry did."""
+_Record = tuple[Any, ...]
+"""(index, clock, weight, rows, old, new), or (index, clock, weight, changes). Most entries change one object, and each
+object that stays in memory costs the next writes their place in the processor's cache: 1 us with two tuples more."""
 
 
 class History:
@@ -37,7 +40,7 @@ class History:
 
     def __init__(self, *, bytes_max: int = HISTORY_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
-        self._records: list[Record | None] = []
+        self._records: list[_Record | None] = []
         self._first = 0
         """Position of the oldest record; those before it are given up already."""
         self._weight = 0
@@ -50,7 +53,11 @@ class History:
     def record(self, index: int, at: float, body_bytes: int, changes: Collection[Change]) -> None:
         """Note what entry `index` did. An entry without changes need not be noted."""
         weight = body_bytes + EVENT_BYTES * len(changes)
-        self._records.append((index, at, weight, tuple(changes)))
+        if len(changes) == 1:
+            ((rows, old, new),) = changes
+            self._records.append((index, at, weight, rows, old, new))
+        else:
+            self._records.append((index, at, weight, tuple(changes)))
         self._weight += weight
         if self._weight > self._bytes_max:
             self._trim()
@@ -60,14 +67,14 @@ class History:
         self._records, self._first, self._weight = [], 0, 0
         self.start = index
 
-    def after(self, index: int) -> Iterator[Record]:
+    def after(self, index: int) -> Iterator[Done]:
         """What entries after `index` did, oldest first. Valid until the next record."""
         records = self._records
         oldest = bisect_right(records, index, lo=self._first, key=_index_of)
         for position in range(oldest, len(records)):
             record = records[position]
             assert record is not None
-            yield record
+            yield record[0], record[1], record[3] if len(record) == 4 else (record[3:],)
 
     def _trim(self) -> None:
         records, first = self._records, self._first
@@ -85,6 +92,7 @@ class History:
         self._first = first
 
 
-def _index_of(record: Record | None) -> int:
+def _index_of(record: _Record | None) -> int:
     assert record is not None
-    return record[0]
+    index: int = record[0]
+    return index

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from swarmd.errors import Gone
-from swarmd.state.history import History, Record
+from swarmd.state.history import Done, History
 from swarmd.state.selection import Selected, Selection
 from swarmd.state.watch import Event, Router, Subscription
 
@@ -92,12 +92,12 @@ class Watcher:
         self._check_reach()
         found: list[Transaction] = []
         looked_at = 0
-        for record in self._history.after(self.position):
+        for done in self._history.after(self.position):
             if looked_at >= SCAN_EVENTS:
                 return found
-            looked_at += len(record[3])
-            self.position = record[0]
-            if (transaction := self._of(record)) is not None:
+            looked_at += len(done[2])
+            self.position = done[0]
+            if (transaction := self._of(done)) is not None:
                 found.append(transaction)
         self.position = self._index()
         self._live = self._router.subscribe(self._selection.routes, self._wake, self._queue_max)
@@ -112,8 +112,8 @@ class Watcher:
                 hint="read the objects anew, and watch from then on",
             )
 
-    def _of(self, record: Record) -> Transaction | None:
-        index, at, _, changes = record
+    def _of(self, done: Done) -> Transaction | None:
+        index, at, changes = done
         events: list[Selected] = []
         for rows, old, new in changes:
             verdict = self._selection.verdict(rows.table, old, new)
