@@ -1,4 +1,4 @@
-"""How long nobody's changes are accepted when the leader goes: killed, frozen, or told to stop.
+"""How long nobody's changes are accepted when the leader goes: killed, frozen, told to stop, or cut off.
 
 A client writes without pause through another manager's socket. The figure is the longest time between two accepted
 writes around the event: what an operator's script would notice. `FAILOVERS=50` for more trials of each.
@@ -21,6 +21,9 @@ from swarmctl.environment import Environment
 from swarmd.errors import SwarmError
 from swarmd.model import ContainerSpec, Replicated, ServiceSpec, TaskSpec
 from swarmd.wire import control, methods
+from tests.chaos.members import Group
+from tests.chaos.network import Network, unheard_between
+from tests.chaos.tools import chaos_tools_missing
 from tests.e2e.machines import Failed, Machine, Swarm, wait_until
 
 TRIALS: Final = int(os.environ.get("FAILOVERS", "10"))
@@ -31,6 +34,9 @@ WRITES_AFTER: Final = 20
 """So many in a row, begun after the event and accepted by the next leader, end a trial."""
 
 Line = dict[str, Any]
+Act = Callable[[Machine], None]
+Ways = dict[str, tuple[Act, Act]]
+"""What happens to the leader, and how it is undone."""
 
 
 def an_idle_service(name: str, **labels: str) -> ServiceSpec:
@@ -86,28 +92,58 @@ def compare(root: Path) -> Iterator[Line]:
     swarm = Swarm(root)
     try:
         swarm.bootstrap(3)
-        created = control.CreateService(spec=an_idle_service("written"))
-        with Client(swarm.leader().socket, Environment()) as client:
-            service_id = client.change(methods.SERVICE_CREATE, created).service.id
-        for way, (lose, bring_back) in WAYS.items():
-            gaps = [trial(swarm, service_id, lose, bring_back) for _ in range(TRIALS)]
-            for statistic, value in (("median", statistics.median(gaps)), ("max", max(gaps))):
-                yield {
-                    "bench": "raft.failover_s",
-                    "way": way,
-                    "managers": 3,
-                    "trials": TRIALS,
-                    "statistic": statistic,
-                    "value": round(value, 4),
-                    "unit": "s",
-                }
+        yield from try_ways(swarm, WAYS)
     finally:
         swarm.stop()
+    yield from compare_links(root / "linked")
 
 
-def trial(
-    swarm: Swarm, service_id: str, lose: Callable[[Machine], None], bring_back: Callable[[Machine], None]
-) -> float:
+def compare_links(root: Path) -> Iterator[Line]:
+    """The same for a leader whose network link goes down: it and the others hear nothing of each other, and no
+    connection is closed. Needs root and what `make chaos` needs; else there is no line but one that says so."""
+    missing = ["root"] if os.geteuid() else chaos_tools_missing()
+    if missing:
+        yield {"bench": "raft.failover_s", "way": "link down", "not_measured_for_want_of": missing}
+        return
+    root.mkdir()
+    network = Network(3, name="failover")
+    group = Group(root, network, ())
+    try:
+        network.open()
+        group.start()
+        swarm = Swarm(root)
+        swarm.machines = list(group.managers)
+
+        def cut(leader: Machine) -> None:
+            others = [m.number for m in group.managers if m is not leader]
+            network.hear(unheard_between(set(network.numbers) - set(others), others))
+
+        yield from try_ways(swarm, {"link down": (cut, lambda leader: network.hear({}))})
+    finally:
+        group.destroy()
+        network.close()
+
+
+def try_ways(swarm: Swarm, ways: Ways) -> Iterator[Line]:
+    """The lines of each way."""
+    created = control.CreateService(spec=an_idle_service("written"))
+    with Client(swarm.leader().socket, Environment()) as client:
+        service_id = client.change(methods.SERVICE_CREATE, created).service.id
+    for way, (lose, bring_back) in ways.items():
+        gaps = [trial(swarm, service_id, lose, bring_back) for _ in range(TRIALS)]
+        for statistic, value in (("median", statistics.median(gaps)), ("max", max(gaps))):
+            yield {
+                "bench": "raft.failover_s",
+                "way": way,
+                "managers": 3,
+                "trials": TRIALS,
+                "statistic": statistic,
+                "value": round(value, 4),
+                "unit": "s",
+            }
+
+
+def trial(swarm: Swarm, service_id: str, lose: Act, bring_back: Act) -> float:
     """Lose the leader once; seconds without an accepted write."""
     leader = swarm.leader()
     other = next(m for m in swarm.machines if m is not leader)
@@ -156,7 +192,7 @@ def _start(leader: Machine) -> None:
     leader.start()
 
 
-WAYS: Final[dict[str, tuple[Callable[[Machine], None], Callable[[Machine], None]]]] = {
+WAYS: Final[Ways] = {
     "SIGKILL": (_kill, _start),
     "SIGSTOP": (_freeze, _thaw),
     "SIGTERM": (Machine.terminate, _start),
