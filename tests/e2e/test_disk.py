@@ -15,10 +15,7 @@ import pytest
 from tests.e2e.machines import Machine, Swarm, wait_until
 from tests.e2e.test_membership import member_of
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount small file systems"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
 
 DISK_MB = 96
 """Room for a write-ahead log of full size (17), the reserve (20), and twice as much."""
@@ -279,9 +276,9 @@ def with_loop(tmp_path: Path) -> Iterator[tuple[Swarm, LoopDisk]]:
     """Three managers; the third one's state is on a `LoopDisk`."""
     try:
         disk = LoopDisk(tmp_path, tmp_path / "node-3")
-    except subprocess.CalledProcessError as error:
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
         run("umount", "-l", tmp_path / "below")
-        pytest.skip(f"no loop devices here: {error}")
+        pytest.skip(f"no loop devices, or no mkfs.ext4, here: {error}")
     swarm = Swarm(tmp_path)
     try:
         swarm.bootstrap(3)

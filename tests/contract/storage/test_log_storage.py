@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -284,10 +283,8 @@ class FullMemoryBench(MemoryBench):
         """What `reopen` does to it."""
 
 
-@pytest.fixture(params=[FullMemoryBench, SmallDiskBench])
+@pytest.fixture(params=[FullMemoryBench, pytest.param(SmallDiskBench, marks=pytest.mark.needs_root)])
 def small_bench(request: pytest.FixtureRequest) -> Iterator[SmallDiskBench | FullMemoryBench]:
-    if request.param is SmallDiskBench and os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small file system")
     made = request.param()
     yield made
     made.discard()
