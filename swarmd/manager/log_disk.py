@@ -25,6 +25,7 @@ class LogDisk:
 
     def __init__(self, writer: LogWriter, on_failure: Callable[[BaseException], None]) -> None:
         self._writer = writer
+        writer.on_failure = self._fail
         self._on_failure = on_failure
         self._hard_state: HardState | None = None
         self._runs: list[EntryRun] = []
@@ -108,18 +109,18 @@ class LogDisk:
 
     def _written(self, error: BaseException | None) -> None:
         done, self._in_flight = self._in_flight or [], None
-        if self._is_stopped:
-            return
         if error is not None:
             self._fail(error)
+        if self._is_stopped:
             return
         for durable in done:
             durable()
         self._flush()
 
     def _fail(self, error: BaseException) -> None:
-        self.stop()
-        self._on_failure(error)
+        if not self._is_stopped:
+            self.stop()
+            self._on_failure(error)
 
     def record_snapshot(self, meta: SnapshotMeta, *, keep_from: int, done: Callable[[], None] | None = None) -> None:
         """Remember a durable snapshot and drop the log before `keep_from`, in order with the batches.
@@ -128,11 +129,9 @@ class LogDisk:
         """
 
         def finished(error: BaseException | None) -> None:
-            if self._is_stopped:
-                return
             if error is not None:
                 self._fail(error)
-            elif done is not None:
+            elif done is not None and not self._is_stopped:
                 done()
 
         if not self._is_stopped:

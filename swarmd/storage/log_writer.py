@@ -47,6 +47,8 @@ class LogWriter:
         self._is_closing = False
         self._failure: BaseException | None = None
         self._thread: threading.Thread | None = None
+        self.on_failure: Callable[[BaseException], None] = lambda error: None
+        """Told in the Trio thread of what failed in housekeeping: no `done` would hear of it before the next job."""
 
     def start(self) -> None:
         """Start the thread; must be called inside Trio, once."""
@@ -97,7 +99,7 @@ class LogWriter:
     # -- in the thread ---------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        self._run(lambda store: store.prepare())
+        self._keep_house(lambda store: store.prepare())
         while (job := self._next_job()) is not None:
             self._tell(self._called_back, job.done, self._run(job.work))
         self._run(lambda store: store.close(), even_after_failure=True)
@@ -107,8 +109,13 @@ class LogWriter:
         try:
             return self._jobs.get(timeout=IDLE_S)
         except Empty:
-            self._run(lambda store: store.tidy())
+            self._keep_house(lambda store: store.tidy())
             return self._jobs.get()
+
+    def _keep_house(self, work: Callable[[LogStorage], None]) -> None:
+        error = self._run(work)
+        if error is not None:
+            self._tell(self.on_failure, error)
 
     def _run(self, work: Callable[[LogStorage], None], *, even_after_failure: bool = False) -> BaseException | None:
         if self._failure is not None and not even_after_failure:

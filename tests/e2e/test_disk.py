@@ -271,9 +271,10 @@ def run(*command: str | Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-@pytest.fixture
-def with_loop(tmp_path: Path) -> Iterator[tuple[Swarm, LoopDisk]]:
-    """Three managers; the third one's state is on a `LoopDisk`."""
+@pytest.fixture(scope="module")
+def with_loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Swarm, LoopDisk]]:
+    """Three managers; the third one's state is on a `LoopDisk`. Each test leaves them up and well."""
+    tmp_path = tmp_path_factory.mktemp("loop")
     try:
         disk = LoopDisk(tmp_path, tmp_path / "node-3")
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
@@ -286,6 +287,31 @@ def with_loop(tmp_path: Path) -> Iterator[tuple[Swarm, LoopDisk]]:
     finally:
         swarm.stop()
         disk.remove()
+
+
+def test_a_leader_whose_sync_fails_hands_over_and_nothing_acknowledged_is_lost(
+    with_loop: tuple[Swarm, LoopDisk],
+) -> None:
+    swarm, disk = with_loop
+    door, other, machine = swarm.machines
+    for drained in (door, other):
+        drained.ctl("node", "drain", drained.node_id)
+    wait_until(lambda: swarm.leader() is machine, 30, "it does not lead", machine.tail)
+    for drained in (door, other):
+        drained.ctl("node", "activate", drained.node_id)
+    before = member_of(machine, door)
+    disk.fail()
+    acknowledged = write_much(door, "synced", lambda: condition_seen(machine, door) == "FAILED")
+    assert swarm.leader() is not machine
+    assert create(door, "after").returncode == 0
+    assert "handing the lead to member" in machine.log.read_text()
+    disk.mend()
+    wait_until(lambda: is_well(machine, door), 40, "it does not come back", machine.tail)
+    assert member_of(machine, door)["member_id"] == before["member_id"]
+    wait_until(lambda: has_the_same_state(machine, door), 20, "it does not catch up", machine.tail)
+    assert has_all(door, acknowledged)
+    for name in (*acknowledged, "after"):
+        door.ctl("service", "rm", name)
 
 
 def test_a_manager_whose_syncs_fail_stays_away_and_comes_back_by_itself(with_loop: tuple[Swarm, LoopDisk]) -> None:

@@ -18,6 +18,7 @@ class SlowWriter:
 
     def __init__(self) -> None:
         self.jobs: list[tuple[LogBatch | str, Callable[[BaseException | None], None]]] = []
+        self.on_failure: Callable[[BaseException], None]
 
     def submit(self, batch: LogBatch, done: Callable[[BaseException | None], None]) -> None:
         self.jobs.append((batch, done))
@@ -135,3 +136,14 @@ def test_the_caller_hears_when_a_snapshot_is_recorded(disk: LogDisk, writer: Slo
     assert recorded == []
     writer.finish()
     assert recorded == [True]
+
+
+def test_what_fails_between_writes_is_told_and_told_once(disk: LogDisk, writer: SlowWriter) -> None:
+    durable: list[int] = []
+    disk.write(None, encode_runs(entries(1, 1)), lambda: durable.append(1))
+    error = OSError("no space")
+    writer.on_failure(error)
+    writer.on_failure(OSError("still none"))
+    writer.finish(OSError("not used any more"))
+    assert durable == []
+    assert disk.failures == [error]  # type: ignore[attr-defined]

@@ -180,6 +180,27 @@ async def test_an_idle_writer_tidies_up(monkeypatch: pytest.MonkeyPatch) -> None
     await writer.aclose()
 
 
+async def test_a_disk_that_refuses_in_an_idle_moment_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "IDLE_S", 0.001)
+    store, told, heard = MemoryLogStore(), trio.Event(), []
+
+    def refuse() -> None:
+        raise StorageFull("no room for a checkpoint")
+
+    def hear(error: BaseException) -> None:
+        heard.append((type(error), threading.current_thread()))
+        told.set()
+
+    monkeypatch.setattr(store, "tidy", refuse)
+    writer = LogWriter(store)
+    writer.on_failure = hear
+    writer.start()
+    with trio.fail_after(10):
+        await told.wait()
+    assert heard == [(StorageFull, threading.current_thread())]
+    await writer.aclose()
+
+
 async def test_the_queue_is_bounded_and_refuses_without_queueing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_writer, "QUEUED_MAX", 2)
     store, answers = GatedStore(), Answers()
