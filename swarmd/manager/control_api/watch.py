@@ -10,11 +10,11 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from swarmd.errors import Gone, Invalid, ResourceExhausted
+from swarmd.errors import Gone, Invalid, PermissionDenied, ResourceExhausted
 from swarmd.manager.bell import Bell
 from swarmd.manager.control_api.access import Access
 from swarmd.manager.control_api.redact import without_secrets
-from swarmd.model import StoredObject
+from swarmd.model import Role, StoredObject
 from swarmd.state.selection import Selected, Selection
 from swarmd.state.watcher import Transaction, Watcher
 from swarmd.transport.connection import Call, Stream, StreamHandler
@@ -28,8 +28,9 @@ QUIET_S: Final = 10.0
 """So long without an event, and the client is told how far its watch is: it resumes from there, and knows us alive."""
 UNREAD_S_MAX: Final = 30.0
 """A client that takes nothing for so long, with its window full, is given up; it may resume."""
-PART_BYTES_MAX: Final = 1 << 20
-"""A transaction beyond this travels in several messages. One object may be larger, and still fits a frame."""
+PART_BYTES_MAX: Final = 256 << 10
+"""A transaction beyond this travels in several messages, each made when it is sent: some 10 ms of work. One object may
+be larger, and still fits a frame."""
 
 _Stream = Stream[WatchMessage, Any]
 
@@ -62,7 +63,7 @@ class WatchHandler:
             try:
                 sending = _Sending(stream, after, include_old=request.include_old)
                 await sending.say(WatchMessage(version=after, node_id=self._node_id()))
-                await _follow(watcher, bell, sending)
+                await self._follow(watcher, bell, sending, call)
             finally:
                 watcher.close()
 
@@ -80,6 +81,33 @@ class WatchHandler:
                 hint="was it seen in another swarm, or before a restore?",
             )
         return request.after
+
+    async def _follow(self, watcher: Watcher, bell: Bell, sending: _Sending, call: Call) -> None:
+        """Send what the watcher finds, and in quiet times how far it is."""
+        is_quiet = False
+        while True:
+            transactions = watcher.take()
+            self._check_role(call)
+            for transaction in transactions:
+                await sending.tell(transaction)
+            if is_quiet and not transactions:
+                await sending.reached(watcher.position)
+            is_quiet = False
+            if watcher.is_current:
+                with trio.move_on_after(QUIET_S) as limit:
+                    await bell.wait()
+                is_quiet = limit.cancelled_caught
+            else:
+                await trio.lowlevel.checkpoint()
+
+    def _check_role(self, call: Call) -> None:
+        """A watch is opened with a manager's certificate, which may be valid for longer than its node is one."""
+        caller = call.caller
+        if caller.is_local or caller.identity is None:
+            return
+        node = self._access.state.node(caller.identity.node_id)
+        if node is not None and node.role is Role.WORKER and node.spec.desired_role is Role.WORKER:
+            raise PermissionDenied(f"node {node.id} is not (any more) a manager")
 
     @contextmanager
     def _place(self, call: Call) -> Iterator[None]:
@@ -99,24 +127,6 @@ class WatchHandler:
                 del self._watches[connection]
 
 
-async def _follow(watcher: Watcher, bell: Bell, sending: _Sending) -> None:
-    """Send what the watcher finds, and in quiet times how far it is."""
-    is_quiet = False
-    while True:
-        transactions = watcher.take()
-        for transaction in transactions:
-            await sending.tell(transaction)
-        if is_quiet and not transactions:
-            await sending.reached(watcher.position)
-        is_quiet = False
-        if watcher.is_current:
-            with trio.move_on_after(QUIET_S) as limit:
-                await bell.wait()
-            is_quiet = limit.cancelled_caught
-        else:
-            await trio.lowlevel.checkpoint()
-
-
 class _Sending:
     """One client's messages, and how far they are. Raises `Gone` naming that once the client does not read."""
 
@@ -127,9 +137,7 @@ class _Sending:
 
     async def tell(self, transaction: Transaction) -> None:
         """Send all of it."""
-        parts = _parts([self._event(selected) for selected in transaction.events])
-        for number, events in enumerate(parts, start=1):
-            is_partial = number < len(parts)
+        for events, is_partial in _parts(map(self._event, transaction.events)):
             await self.say(
                 WatchMessage(version=transaction.version, at=transaction.at, events=events, is_partial=is_partial)
             )
@@ -169,15 +177,14 @@ def _fields(object: StoredObject) -> dict[str, Any]:
     return fields
 
 
-def _parts(events: list[WatchedEvent]) -> list[tuple[WatchedEvent, ...]]:
-    """The events in runs of about `PART_BYTES_MAX`, measured in MessagePack, which CBOR follows closely."""
-    if len(events) == 1:
-        return [tuple(events)]
-    encoder, parts, run, size = msgspec.msgpack.Encoder(), list[tuple[WatchedEvent, ...]](), list[WatchedEvent](), 0
+def _parts(events: Iterator[WatchedEvent]) -> Iterator[tuple[tuple[WatchedEvent, ...], bool]]:
+    """The events in runs of about `PART_BYTES_MAX`, and whether more follow. Measured in MessagePack, which CBOR
+    follows closely."""
+    encode, run, size = msgspec.msgpack.Encoder().encode, list[WatchedEvent](), 0
     for event in events:
-        size += len(encoder.encode(event))
-        if run and size > PART_BYTES_MAX:
-            parts.append(tuple(run))
-            run, size = [], len(encoder.encode(event))
+        if run and size >= PART_BYTES_MAX:
+            yield tuple(run), True
+            run, size = [], 0
         run.append(event)
-    return [*parts, tuple(run)]
+        size += len(encode(event))
+    yield tuple(run), False

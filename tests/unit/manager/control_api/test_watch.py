@@ -10,9 +10,9 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from swarmd.errors import Gone, Invalid, ResourceExhausted, Unavailable
+from swarmd.errors import Gone, Invalid, PermissionDenied, ResourceExhausted, Unavailable
 from swarmd.manager.control_api import watch as watching
-from swarmd.model import Cluster, Node, Task, TaskStatus
+from swarmd.model import Cluster, Node, Role, Task, TaskStatus
 from swarmd.state import Table
 from swarmd.state.history import EVENT_BYTES, History
 from swarmd.state.watcher import QUEUE_EVENTS_MAX
@@ -336,6 +336,17 @@ async def test_a_client_that_goes_away_leaves_nothing_behind() -> None:
         assert world.store.state._router.is_listened_to
     await trio.testing.wait_all_tasks_blocked()
     assert not world.store.state._router.is_listened_to
+
+
+async def test_a_manager_that_is_demoted_sees_no_more() -> None:
+    world = World()
+    node = world.add_node("m1", member=1)
+    async with watch(world) as stream:
+        await stream.receive()
+        spec = replace(node.spec, desired_role=Role.WORKER)
+        world.store.write(lambda tx: tx.update(replace(node, role=Role.WORKER, spec=spec)))
+        with pytest.raises(PermissionDenied, match=r"not .any more. a manager"):
+            await stream.receive()
 
 
 def test_what_has_no_secrets_is_passed_on_as_it_is() -> None:
