@@ -16,9 +16,9 @@ from swarmd.manager.assembly import Opened
 from swarmd.manager.bell import Bell
 from swarmd.manager.ca_server import CAServer
 from swarmd.manager.control_api import ControlApi, LocalNode
-from swarmd.manager.digest_board import DigestBoard
-from swarmd.manager.digest_reporter import DigestReporter
-from swarmd.manager.digest_watch import DigestWatch
+from swarmd.manager.digests.board import DigestBoard
+from swarmd.manager.digests.reporter import DigestReporter
+from swarmd.manager.digests.watch import DigestWatch
 from swarmd.manager.disk_reports import DiskReports
 from swarmd.manager.disk_watch import DiskWatch
 from swarmd.manager.dispatcher import Dispatcher

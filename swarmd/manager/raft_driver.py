@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import trio
 
 from swarmd.errors import SwarmError, Unavailable
-from swarmd.manager.digest_points import DigestPoints
+from swarmd.manager.digests.points import DigestPoints
 from swarmd.manager.farewell import Farewell
 from swarmd.manager.log_disk import LogDisk
 from swarmd.manager.waiters import Fate, Proposal, Waiters

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from swarmd.manager.control_api import DigestDetail, MemberDetail, MemberView, RaftDetail
-from swarmd.manager.digest_board import DigestBoard
-from swarmd.manager.digest_votes import Findings
+from swarmd.manager.digests.board import DigestBoard
+from swarmd.manager.digests.votes import Findings
 from swarmd.manager.peers import Peers
 from swarmd.manager.raft_driver import TICK_S, RaftDriver
 from swarmd.wire.control import Reachability

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from swarmd.manager.digest_votes import judge
+from swarmd.manager.digests.votes import judge
 from swarmd.raft import Configuration
 from swarmd.wire.peer import DigestPoint
 from tests.simulation.invariants import Violation

@@ -10,8 +10,8 @@ import trio.testing
 from msgspec.structs import replace
 
 from swarmd.errors import Invalid, PermissionDenied, Unavailable
-from swarmd.manager.digest_board import ANSWER_S_MAX, DigestBoard
-from swarmd.manager.digest_points import POINTS_MAX, DigestPoints, hash_form
+from swarmd.manager.digests.board import ANSWER_S_MAX, DigestBoard
+from swarmd.manager.digests.points import POINTS_MAX, DigestPoints, hash_form
 from swarmd.wire.identity import Caller
 from swarmd.wire.peer import DigestPoint, DigestReply, DigestReport
 from tests.unit.manager.fake_driver import FakeDriver

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from swarmd.manager.bell import Bell
-from swarmd.manager.digest_points import GRADES, HASHES_KEPT, KEPT_OF_A_GRADE, POINTS_MAX, DigestPoints, hash_form
+from swarmd.manager.digests.points import GRADES, HASHES_KEPT, KEPT_OF_A_GRADE, POINTS_MAX, DigestPoints, hash_form
 from swarmd.state.digest import AGREED_EVERY, HASH_EVERY_MIN, hash_every, is_agreed
 from swarmd.state.store import State
 from tests.unit.manager.local_store import LocalStore

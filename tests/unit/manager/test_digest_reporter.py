@@ -10,8 +10,8 @@ import trio
 import trio.testing
 
 from swarmd.errors import Unavailable
-from swarmd.manager.digest_points import DigestPoints
-from swarmd.manager.digest_reporter import PAUSE_S, RETRY_S, DigestReporter
+from swarmd.manager.digests.points import DigestPoints
+from swarmd.manager.digests.reporter import PAUSE_S, RETRY_S, DigestReporter
 from swarmd.raft import Member
 from swarmd.wire.methods import RAFT_DIGEST
 from swarmd.wire.peer import DigestReply, DigestReport

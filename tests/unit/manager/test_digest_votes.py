@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmd.manager.digest_votes import CONTENT, HISTORY, Divergence, Points, judge
+from swarmd.manager.digests.votes import CONTENT, HISTORY, Divergence, Points, judge
 from swarmd.raft import Configuration
 from swarmd.raft.quorum import is_quorum
 from swarmd.wire.peer import DigestPoint

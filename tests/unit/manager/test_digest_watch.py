@@ -13,8 +13,8 @@ import trio.testing
 
 from swarmd.errors import FailedPrecondition
 from swarmd.manager.bell import Bell
-from swarmd.manager.digest_votes import Divergence, Findings
-from swarmd.manager.digest_watch import LOOK_S, SETTLE_S, DigestWatch
+from swarmd.manager.digests.votes import Divergence, Findings
+from swarmd.manager.digests.watch import LOOK_S, SETTLE_S, DigestWatch
 from swarmd.raft import Member, ProgressView
 from tests.unit.manager.fake_driver import FakeDriver
 from tests.unit.manager.raft_cluster import member

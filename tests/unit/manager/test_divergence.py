@@ -15,10 +15,10 @@ import trio.testing
 from msgspec.structs import replace
 
 from swarmd.errors import Unavailable
-from swarmd.manager import digest_watch
-from swarmd.manager.digest_board import DigestBoard
-from swarmd.manager.digest_reporter import DigestReporter
-from swarmd.manager.digest_watch import REMOVALS_MAX, SETTLE_S, DigestWatch
+from swarmd.manager.digests import watch
+from swarmd.manager.digests.board import DigestBoard
+from swarmd.manager.digests.reporter import DigestReporter
+from swarmd.manager.digests.watch import REMOVALS_MAX, SETTLE_S, DigestWatch
 from swarmd.manager.members import Members
 from swarmd.manager.reign import Leadership
 from swarmd.model import Node, NodeSpec
@@ -324,7 +324,7 @@ async def test_a_node_that_joining_anew_does_not_help_stays_with_an_alarm(
 ) -> None:
     """Each time costs a log on its disk, and a voter for as long as it takes."""
     again_s = 60.0  # ten minutes are 18,000 ticks of three managers
-    monkeypatch.setattr(digest_watch, "AGAIN_S", again_s)
+    monkeypatch.setattr(watch, "AGAIN_S", again_s)
     async with swarm_of(3) as swarm:
         cluster = swarm.cluster
         leader = await swarm.lead_by(1)

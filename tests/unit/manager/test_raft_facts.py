@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from swarmd.manager.digest_board import DigestBoard
+from swarmd.manager.digests.board import DigestBoard
 from swarmd.manager.raft_facts import RaftFacts
 from swarmd.wire.control import Reachability
 from swarmd.wire.peer import DigestPoint

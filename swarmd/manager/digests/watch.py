@@ -14,8 +14,8 @@ from typing import Final
 import trio
 
 from swarmd.errors import FailedPrecondition
-from swarmd.manager.digest_board import DigestBoard
-from swarmd.manager.digest_votes import Divergence, Findings
+from swarmd.manager.digests.board import DigestBoard
+from swarmd.manager.digests.votes import Divergence, Findings
 from swarmd.manager.members import Members
 from swarmd.manager.raft_driver import RaftDriver
 

@@ -11,7 +11,7 @@ import trio
 
 from swarmd.errors import SwarmError
 from swarmd.manager.bell import Bell
-from swarmd.manager.digest_points import DigestPoints, hash_form
+from swarmd.manager.digests.points import DigestPoints, hash_form
 from swarmd.manager.raft_driver import RaftDriver
 from swarmd.raft import Member
 from swarmd.transport.connection import Connection

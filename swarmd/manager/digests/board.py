@@ -10,8 +10,8 @@ import trio
 
 from swarmd.errors import Invalid, PermissionDenied, Unavailable
 from swarmd.manager.bell import Bell
-from swarmd.manager.digest_points import POINTS_MAX, DigestPoints, hash_form
-from swarmd.manager.digest_votes import Findings, Points, judge
+from swarmd.manager.digests.points import POINTS_MAX, DigestPoints, hash_form
+from swarmd.manager.digests.votes import Findings, Points, judge
 from swarmd.manager.raft_driver import RaftDriver
 from swarmd.transport.connection import Call
 from swarmd.wire.peer import DigestPoint, DigestReply, DigestReport
