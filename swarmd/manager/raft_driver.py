@@ -17,6 +17,7 @@ from swarmd.errors import SwarmError, Unavailable
 from swarmd.manager.digests.points import DigestPoints
 from swarmd.manager.farewell import Farewell
 from swarmd.manager.log_disk import LogDisk
+from swarmd.manager.restoring import read_in_slices
 from swarmd.manager.waiters import Fate, Proposal, Waiters
 from swarmd.raft import (
     Configuration,
@@ -327,7 +328,7 @@ class RaftDriver:
 
     def _turn(self) -> None:
         """Do everything that needs no waiting. Called where something happened: a task hop there is latency here."""
-        if self._is_turning or self._restore is not None or self._failure is not None or self._has_ended:
+        if self._is_turning or self._failure is not None or self._has_ended:
             self._wake.set()  # whoever is at it, or `run`, sees to the rest
             return
         self._is_turning = True
@@ -342,11 +343,13 @@ class RaftDriver:
         self._propose_what_waits()
         if self.core.has_ready():
             self._do(self.core.take_ready())
-        if self._restore is None and self._committed:
+        if self._restore is not None:
+            self._wake.set()  # `run` is at it, or will be: the log and the peers do not wait for the state
+        elif self._committed:
             self._apply_slice()
-        if self._restore is not None or self._committed:
-            self._wake.set()
-            return False
+            if self._committed:
+                self._wake.set()
+                return False
         return self.core.has_ready()
 
     async def _do_what_takes_time(self) -> None:
@@ -468,7 +471,10 @@ class RaftDriver:
         return None
 
     async def _restore_snapshot(self, meta: SnapshotMeta) -> None:
-        self.state.restore(meta, await self._snapshots.chunks(meta))
+        contents = await read_in_slices(await self._snapshots.chunks(meta), meta)
+        if self._restore is not meta:
+            return  # a newer one took its place meanwhile
+        self.state.adopt(contents)
         self.digests.forget()
         self._restore = None
         self._waiters.compacted(meta.index)

@@ -55,10 +55,7 @@ class Scheduler:
         self._charges: dict[str, _Charge] = {}
         self._is_touched = False
         for task in tasks:
-            if task.status.state in (TaskState.FAILED, TaskState.REJECTED):
-                self._note_failure(task, task.status.at)
-            else:
-                self.task_changed(task, task.status.at)
+            self.task_found(task)
 
     # -- events ----------------------------------------------------------------------------------------------------
     def node_changed(self, node: Node) -> None:
@@ -70,6 +67,13 @@ class Scheduler:
         """A node is gone. Its tasks stay charged to its id until they are gone too."""
         if self._nodes.drop(node_id):
             self._is_touched = True
+
+    def task_found(self, task: Task) -> None:
+        """A task from before the reign. Finished ones are not charged, but their recent failures count."""
+        if task.status.state in (TaskState.FAILED, TaskState.REJECTED):
+            self._note_failure(task, task.status.at)
+        else:
+            self.task_changed(task, task.status.at)
 
     def task_changed(self, task: Task, now: float) -> None:
         """Also counts failures (FAILED, REJECTED) against (node, service, spec version)."""

@@ -6,7 +6,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -22,11 +22,15 @@ from swarmd.state.watch import Event, Route
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 ACTOR: Final = "leader:scheduler"
 QUIET_S: Final = 0.05
 """Tasks that follow upon a pass are gathered until none came for this long (SwarmKit `commitDebounceGap`) ..."""
 GATHER_S_MAX: Final = 1.0
 """... but no longer than this (SwarmKit `maxLatency`)."""
+SLICE: Final = 256
+"""Tasks or events taken in without a pause: about 1 ms."""
 CHUNK_MIN: Final = 1000
 """Tasks decided without a pause, or an eighth of the nodes if that is more (performance-scheduler 4)."""
 WRITES_MAX: Final = 4
@@ -45,7 +49,7 @@ class SchedulerLoop:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Schedule until cancelled. Raises `Unavailable` (in a group) once this manager does not lead."""
         with Feed(self._store.state, (Route(Table.NODE), Route(Table.TASK))) as feed:
-            self._absorb(None)
+            await self._absorb(None)
             task_status.started()
             while True:
                 if self._scheduler.has_work:
@@ -53,27 +57,30 @@ class SchedulerLoop:
                     await self._pass(feed)
                     self._passed_at = trio.current_time()
                 else:
-                    self._absorb(await feed.next())
+                    await self._absorb(await feed.next())
 
-    def _absorb(self, events: Sequence[Event] | None) -> None:
-        """Bring the scheduler's picture up to date. None: build it anew."""
-        state = self._store.state
+    async def _absorb(self, events: Sequence[Event] | None) -> None:
+        """Bring the scheduler's picture up to date, in slices. None: build it anew, from what there is at this moment;
+        what changes meanwhile is in the events that follow. Must not be cancelled if it is to be called again."""
         if events is None:
-            self._scheduler = Scheduler(state.nodes(), state.tasks())
-            return
-        now = self._now()
-        for event in events:
-            match event.new or event.old:
-                case Node() as node if event.new is not None:
-                    self._scheduler.node_changed(node)
-                case Node(id=id):
-                    self._scheduler.node_removed(id)
-                case Task() as task if event.new is not None:
-                    self._scheduler.task_changed(task, now)
-                case Task(id=id):
-                    self._scheduler.task_removed(id)
-                case _:
-                    pass
+            self._scheduler = Scheduler(self._store.state.nodes(), ())
+            await _in_slices(list(self._store.state.tasks()), self._scheduler.task_found)
+        else:
+            now = self._now()
+            await _in_slices(events, lambda event: self._take_in(event, now))
+
+    def _take_in(self, event: Event, now: float) -> None:
+        match event.new or event.old:
+            case Node() as node if event.new is not None:
+                self._scheduler.node_changed(node)
+            case Node(id=id):
+                self._scheduler.node_removed(id)
+            case Task() as task if event.new is not None:
+                self._scheduler.task_changed(task, now)
+            case Task(id=id):
+                self._scheduler.task_removed(id)
+            case _:
+                pass
 
     async def _gather(self, feed: Feed) -> None:
         """Return at once after an idle time, else once no more tasks come in."""
@@ -83,8 +90,11 @@ class SchedulerLoop:
         quiet_at = started + QUIET_S
         while trio.current_time() < quiet_at:
             waiting = self._scheduler.waiting_count
-            with trio.move_on_at(quiet_at):
-                self._absorb(await feed.next())
+            with trio.move_on_at(quiet_at) as quiet:
+                events = await feed.next()
+            if quiet.cancelled_caught:
+                return
+            await self._absorb(events)
             if self._scheduler.waiting_count > waiting:
                 quiet_at = min(trio.current_time() + QUIET_S, started + GATHER_S_MAX)
 
@@ -96,7 +106,7 @@ class SchedulerLoop:
             placed, unplaced = self._scheduler.place(self._now(), limit=limit)
             has_more = self._scheduler.has_work
             await self._write(placed, unplaced)
-            self._absorb(feed.take())
+            await self._absorb(feed.take())
             await trio.lowlevel.checkpoint()
 
     async def _write(self, placed: Sequence[Placement], unplaced: Sequence[Unplaced]) -> None:
@@ -136,6 +146,13 @@ class SchedulerLoop:
             log.debug("explaining %d tasks: %s", len(ids), error)
             for task_id in ids:
                 self._scheduler.refused(task_id)
+
+
+async def _in_slices(items: Sequence[T], take_in: Callable[[T], None]) -> None:
+    for number, item in enumerate(items, 1):
+        take_in(item)
+        if number % SLICE == 0:
+            await trio.lowlevel.checkpoint()
 
 
 def assign(tx: Transaction, group: Sequence[Placement]) -> list[str]:

@@ -15,6 +15,7 @@ import trio.testing
 from swarmd.errors import OutcomeUnknown, Unavailable
 from swarmd.manager.log_disk import LogDisk
 from swarmd.manager.raft_driver import RaftDriver
+from swarmd.manager.restoring import read_in_slices
 from swarmd.manager.waiters import Proposal
 from swarmd.raft import (
     ChangeKind,
@@ -30,6 +31,7 @@ from swarmd.raft import (
     SnapshotMeta,
 )
 from swarmd.state.command import Command, CommandId, encode_command
+from swarmd.state.snapshot import Contents, encode_snapshot
 from swarmd.state.store import State
 from swarmd.storage.log_contract import LogBatch
 from swarmd.storage.log_writer import LogWriter
@@ -312,6 +314,107 @@ async def test_a_peers_snapshot_is_acknowledged_once_the_log_names_it(posted: Po
     assert posted.of_type(MessageType.APPEND_REPLY) == []
     writer.finish()
     assert [m.index for m in posted.of_type(MessageType.APPEND_REPLY)] == [50]
+
+
+class SlowSnapshots(NoSnapshots):
+    """Their chunks come when told, and may be of the state that a test says."""
+
+    def __init__(self) -> None:
+        self.chunks_of: dict[int, list[bytes]] = {}
+        self.read: list[int] = []
+        self.may_go_on = trio.Event()
+
+    async def chunks(self, meta: SnapshotMeta) -> list[bytes]:
+        self.read.append(meta.index)
+        if len(self.read) == 1:
+            await self.may_go_on.wait()
+        return self.chunks_of[meta.index]
+
+
+def snapshot_of(index: int, configuration: Configuration) -> tuple[SnapshotMeta, list[bytes]]:
+    """Of a state in which nothing happened, `index` times."""
+    state = State()
+    for at in range(1, index + 1):
+        state.skip(at, b"")
+    meta = SnapshotMeta(index=index, term=2, configuration=configuration)
+    return meta, list(encode_snapshot(state.capture(), meta))
+
+
+async def test_while_a_snapshot_is_read_heartbeats_are_answered_and_entries_stored(
+    posted: Posted, writer: SlowWriter, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A large one takes seconds: a leader that is not answered for so long may lose its quorum."""
+    snapshots = SlowSnapshots()
+    driver = driver_on(founded_by([1, 2, 3]), writer, posted)
+    driver._snapshots = cast("Any", snapshots)
+    meta, snapshots.chunks_of[50] = snapshot_of(50, driver.configuration)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(driver.run)
+        driver.receive(Message(type=MessageType.SNAPSHOT, source=2, target=1, term=2, snapshot=meta))
+        await trio.testing.wait_all_tasks_blocked()
+        assert snapshots.read == [50]
+        driver.receive(Message(type=MessageType.HEARTBEAT, source=2, target=1, term=2, commit=50))
+        assert len(posted.of_type(MessageType.HEARTBEAT_REPLY)) == 1
+        following = append(50, 2, encode_command(command(1)))
+        driver.receive(msgspec.structs.replace(following[0], commit=51), following[1])
+        while writer.jobs:
+            writer.finish()
+        assert [m.index for m in posted.of_type(MessageType.APPEND_REPLY)][-1] == 51
+        assert driver.applied < 50, "what follows is applied after it"
+        snapshots.may_go_on.set()
+        with trio.fail_after(5):
+            await driver.wait_applied(51)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_newer_snapshot_takes_the_place_of_one_that_is_still_read(
+    posted: Posted, writer: SlowWriter, autojump_clock: trio.testing.MockClock
+) -> None:
+    snapshots = SlowSnapshots()
+    driver = driver_on(founded_by([1, 2, 3]), writer, posted)
+    driver._snapshots = cast("Any", snapshots)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(driver.run)
+        for index in (50, 60):
+            meta, snapshots.chunks_of[index] = snapshot_of(index, driver.configuration)
+            driver.receive(Message(type=MessageType.SNAPSHOT, source=2, target=1, term=2, snapshot=meta))
+            await trio.testing.wait_all_tasks_blocked()
+        applied: list[int] = []
+        driver.state.adopt = _noting(driver.state.adopt, applied)  # type: ignore[method-assign]
+        snapshots.may_go_on.set()
+        with trio.fail_after(5):
+            await driver.wait_applied(60)
+        nursery.cancel_scope.cancel()
+    assert (snapshots.read, applied) == ([50, 60], [60])
+
+
+def _noting(adopt: Callable[[Contents], None], seen: list[int]) -> Callable[[Contents], None]:
+    def noted(contents: Contents) -> None:
+        seen.append(contents.header.index)
+        adopt(contents)
+
+    return noted
+
+
+async def test_others_get_a_turn_while_a_large_snapshot_is_read() -> None:
+    state = State()
+    for at in range(1, 6):
+        state.skip(at, b"")
+    meta = SnapshotMeta(index=5, term=1)
+    chunks = [bytes((byte,)) for byte in b"".join(encode_snapshot(state.capture(), meta))]
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_turns)
+        assert (await read_in_slices(chunks, meta)).header.index == 5
+        nursery.cancel_scope.cancel()
+    assert turns >= len(chunks) - 1 > 100
 
 
 async def test_a_change_that_a_stalled_disk_keeps_out_of_the_log_is_answered_as_not_done(

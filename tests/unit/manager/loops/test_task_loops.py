@@ -362,6 +362,34 @@ async def test_a_scheduler_that_fell_behind_builds_its_picture_anew(
     assert [t.node_id for t in tasks(store)] == ["n1"] * 20
 
 
+async def test_a_large_picture_is_built_in_slices_and_misses_nothing_that_changes_meanwhile(
+    store: LocalStore,
+) -> None:
+    """100,000 tasks take a third of a second: the leader's heartbeats pass in between."""
+    count = 4 * scheduler_loop.SLICE
+    store.create(make_node("n1"))
+    store.create(*[make_task(f"t{i}", S.RUNNING, slot=i, node_id="n1") for i in range(count)])
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            if turns == 2:  # while the picture is half built
+                store.create(make_task("late", slot=count))
+            await trio.lowlevel.checkpoint()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(others)
+            loop = SchedulerLoop(store, now=store.now, rng=random.Random(1))
+            await nursery.start(loop.run)
+            assert turns >= 4
+            while tasks(store)[-1].node_id != "n1":
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+
+
 async def test_an_explanation_that_could_not_be_written_is_tried_again(
     store: LocalStore, autojump_clock: trio.testing.MockClock
 ) -> None:
