@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final
 
 import trio
 
@@ -17,6 +17,7 @@ from swarmd.errors import SwarmError, Unavailable
 from swarmd.manager.digests.points import DigestPoints
 from swarmd.manager.farewell import Farewell
 from swarmd.manager.log_disk import LogDisk
+from swarmd.manager.raft_neighbours import Outbox, Snapshots
 from swarmd.manager.restoring import read_in_slices
 from swarmd.manager.waiters import Fate, Proposal, Waiters
 from swarmd.raft import (
@@ -41,7 +42,8 @@ log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.1
 APPLY_SLICE: Final = 128
-"""Entries applied before other tasks get a turn: at ~20 us each well under a heartbeat."""
+APPLY_SLICE_BYTES: Final = 64 << 10
+"""Entries applied before other tasks get a turn, ~20 us each; fewer if they are large: one may hold 200 objects."""
 PROPOSALS_MAX: Final = 8192
 PROPOSAL_S_MAX: Final = 10.0
 READ_S_MAX: Final = 10.0
@@ -49,30 +51,6 @@ QUIET_S: Final = 0.02
 """After this long without an append, followers are told what is committed by a frame of its own."""
 READ_ASK_AGAIN_S: Final = 1.0
 """A READ_INDEX message or its answer may be lost."""
-
-
-class Outbox(Protocol):
-    """Where messages go; see `peers.Peers`."""
-
-    def post(self, message: Message, runs: Sequence[EntryRun] = ()) -> bool: ...
-
-    def follow(self, configuration: Configuration) -> None: ...
-
-
-class Snapshots(Protocol):
-    """What the driver asks of whoever keeps snapshots."""
-
-    def due(self, applied: int) -> bool:
-        """Whether one should be taken now."""
-
-    def take(self, state: State, meta: SnapshotMeta) -> None:
-        """Take one in the background; `driver.snapshot_saved` follows."""
-
-    def send(self, message: Message) -> None:
-        """Stream the newest one to the message's target in the background; `driver.snapshot_sent` follows."""
-
-    async def chunks(self, meta: SnapshotMeta) -> list[bytes]:
-        """The plain chunks of a saved snapshot."""
 
 
 class RaftDriver:
@@ -432,8 +410,13 @@ class RaftDriver:
     # -- applying ----------------------------------------------------------------------------------------------
 
     def _apply_slice(self) -> None:
+        size = 0
         for _ in range(min(APPLY_SLICE, len(self._committed))):
-            self._apply(self._committed.popleft())
+            entry = self._committed.popleft()
+            self._apply(entry)
+            size += len(entry.body)
+            if size >= APPLY_SLICE_BYTES:
+                break
         self._applied_up_to(self.state.index)
         if self.core.is_leader and self.core.has_committed_in_term and self._reign_term != self.core.term:
             self._begin_reign_once_caught_up()

@@ -65,6 +65,12 @@ class LargeMachine(Machine):
             raise Failed(f"{self.name} ended, see {self.log}:\n{self.tail()}")
         return dict(json.loads(line))
 
+    def cpu_s(self) -> float:
+        """What the daemon has worked since its start: beside wall time on a shared machine."""
+        assert self.process is not None
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
     def until_serving(self) -> None:
         """Until a linearizable read is answered on the control socket."""
         give_up_at = time.monotonic() + SERVING_S_MAX
@@ -92,12 +98,14 @@ def measure(root: Path) -> Iterator[Line]:
         yield from snapshots(first)
         yield from memory(first, "after_snapshots")
         first.stop()
-        for how in ("cold", "again"):
-            yield line("restart_s", _restart(first), "s", how=how)
+        for how in ("stopped", "killed"):
+            first.kill_daemon()
+            yield line("restart_s", _timed(lambda: (first.start(), first.until_serving())), "s", how=how)
+            yield line("restart_cpu_s", first.cpu_s(), "s", how=how)
         yield from memory(first, "restarted")
         yield from snapshots(first)
         yield from memory(first, "restarted_and_snapshots")
-        yield line("collect_ms", first.ask("collect")["gc_ms"], "ms")
+        yield line("collect_ms", first.ask("collect")["gc_ms"], "ms", when="restarted")
         yield from joins(root, swarm)
     finally:
         swarm.stop()
@@ -147,6 +155,7 @@ def joins(root: Path, swarm: Swarm) -> Iterator[Line]:
             yield line("heartbeat_gap_ms", follower.ask("gap")["gap_ms"], "ms", beside="sending", managers=number)
         yield line("leader_changes", (first.status() or {})["term"] - term, "terms", managers=number)
         yield from memory(joiner, f"joined as {number}")
+        yield line("collect_ms", joiner.ask("collect")["gc_ms"], "ms", when="joined")
 
 
 def memory(machine: LargeMachine, when: str) -> Iterator[Line]:
@@ -154,11 +163,6 @@ def memory(machine: LargeMachine, when: str) -> Iterator[Line]:
     found = machine.ask("memory")
     for key in ("rss_mb", "peak_mb"):
         yield line(key, found[key], "MiB", when=when)
-
-
-def _restart(machine: LargeMachine) -> float:
-    machine.kill_daemon()
-    return _timed(lambda: (machine.start(), machine.until_serving()))
 
 
 def _timed(work: Any) -> float:

@@ -211,6 +211,9 @@ async def snapshot(node: Node) -> None:
     parts.driver._take_snapshot()
     while parts.driver.core.snapshot.index < index:  # noqa: ASYNC110 - nobody else wants to know, so there is no event
         await trio.sleep(PROBE_S)
+    recorded = trio.Event()
+    parts.driver._disk._writer.call(lambda store: None, lambda error: recorded.set())  # behind the record
+    await recorded.wait()
 
 
 async def caught_up(node: Node, index: int) -> None:

@@ -14,7 +14,7 @@ import trio.testing
 
 from swarmd.errors import OutcomeUnknown, Unavailable
 from swarmd.manager.log_disk import LogDisk
-from swarmd.manager.raft_driver import RaftDriver
+from swarmd.manager.raft_driver import APPLY_SLICE_BYTES, RaftDriver
 from swarmd.manager.restoring import read_in_slices
 from swarmd.manager.waiters import Proposal
 from swarmd.raft import (
@@ -450,3 +450,16 @@ async def test_a_change_that_a_stalled_disk_keeps_out_of_the_log_is_answered_as_
             with pytest.raises(OutcomeUnknown):
                 proposal.result()
         nursery.cancel_scope.cancel()
+
+
+async def test_large_entries_are_applied_few_at_a_time(posted: Posted, writer: SlowWriter) -> None:
+    """128 entries of 200 objects each would hold the loop for a quarter of a second."""
+    driver = driver_on(founded_by([1, 2, 3]), writer, posted)
+    large = msgspec.structs.replace(command(1), actor="a" * (APPLY_SLICE_BYTES // 2))
+    message, runs = append(6, 2, *[encode_command(large)] * 20)
+    driver.receive(msgspec.structs.replace(message, commit=26), runs)
+    writer.finish()
+    applied = driver.applied
+    assert applied < 26
+    driver._turn()
+    assert driver.applied == applied + 2
