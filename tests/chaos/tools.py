@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 PROGRAMS: Final = ("ip", "tc", "nft", "nsenter", "mkfs.ext4")
-LIBRARY: Final = "libfaketimeMT.so.1"
+LIBRARY: Final = "libfaketime.so.1"
+"""Not its twin for many threads, under which an idle daemon takes a tenth of a core."""
 
 
 def faketime_library() -> Path | None:
