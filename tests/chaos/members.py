@@ -118,6 +118,8 @@ class Manager(Machine):
             "DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "NO_FAKE_STAT": "1",
+            # Its work-around for older C libraries lets timed waits return at once: Python's threads would spin.
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
         }
 
     def jump(self, seconds: int) -> None:

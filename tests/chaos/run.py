@@ -213,7 +213,8 @@ def main() -> int:
     if os.geteuid() != 0 or missing:
         what = f"missing: {', '.join(missing)}" if missing else "network namespaces need root"
         print(
-            f"Error: {what}\nHint: as root; on Debian, apt-get install nftables iproute2 libfaketime", file=sys.stderr
+            f"Error: {what}\nHint: as root, on Debian: apt-get install nftables iproute2 e2fsprogs libfaketime",
+            file=sys.stderr,
         )
         return 2
     faults = tuple(fault for fault in options.faults.split(",") if fault)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Final
 
 PROGRAMS: Final = ("ip", "tc", "nft", "nsenter", "mkfs.ext4")
-LIBRARY: Final = "libfaketime.so.1"
-"""Not its twin for many threads, under which an idle daemon takes a tenth of a core."""
+LIBRARY: Final = "libfaketimeMT.so.1"
 
 
 def faketime_library() -> Path | None:
