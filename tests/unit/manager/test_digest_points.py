@@ -11,6 +11,7 @@ import trio.testing
 
 from swarmd.manager.bell import Bell
 from swarmd.manager.digests.points import GRADES, HASHES_KEPT, KEPT_OF_A_GRADE, POINTS_MAX, DigestPoints, hash_form
+from swarmd.model import Node
 from swarmd.state.digest import AGREED_EVERY, HASH_EVERY_MIN, hash_every, is_agreed
 from swarmd.state.store import State
 from tests.unit.manager.local_store import LocalStore
@@ -46,6 +47,16 @@ def skipped_to(index: int) -> State:
     for at in range(1, index + 1):
         state.skip(at, b"body")
     return state
+
+
+def large_state() -> State:
+    """At an index where a full hash is due, and takes at least eight steps."""
+    store = LocalStore()
+    for number in range(8):
+        store.write(lambda tx, number=number: [tx.create(Node(id=f"{number}-{n}")) for n in range(64)])  # type: ignore[misc]
+    while store.state.index % hash_every(store.state.items):
+        store.state.skip(store.state.index + 1, b"")
+    return store.state
 
 
 def test_agreed_indexes_are_those_of_the_index_alone() -> None:
@@ -123,12 +134,7 @@ async def test_it_is_the_hash_of_the_state_at_that_very_index(autojump_clock: tr
 async def test_a_large_state_is_hashed_in_steps_between_which_others_run(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    store = LocalStore()
-    for number in range(8):
-        store.write(lambda tx, number=number: [tx.create(_node(f"{number}-{n}")) for n in range(64)])  # type: ignore[misc]
-    state, points = store.state, DigestPoints()
-    while state.index % hash_every(state.items):
-        state.skip(state.index + 1, b"")
+    state, points = large_state(), DigestPoints()
     turns = 0
 
     async def take_turns() -> None:
@@ -145,20 +151,15 @@ async def test_a_large_state_is_hashed_in_steps_between_which_others_run(
     assert turns >= 8
 
 
-def _node(id: str) -> Any:
-    from swarmd.model import Node
-
-    return Node(id=id)
-
-
 async def test_what_a_snapshot_replaced_is_forgotten_even_while_it_is_hashed(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     points = DigestPoints()
     async with trio.open_nursery() as nursery:
         await nursery.start(points.run)
-        points.applied(skipped_to(HASH_EVERY_MIN))
-        await trio.lowlevel.checkpoint()
+        points.applied(large_state())
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
         points.forget()
         await trio.sleep(1)
         assert points.all == {}
