@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,11 +34,17 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    """Three managers, for one test."""
+def managers() -> int:
+    """How many found the swarm."""
+    return 3
+
+
+@pytest.fixture
+def swarm(tmp_path_factory: pytest.TempPathFactory, managers: int) -> Iterator[Swarm]:
+    """Managers alone, for one test."""
     swarm = Swarm(tmp_path_factory.mktemp("swarm"))
     try:
-        swarm.bootstrap(3)
+        swarm.bootstrap(managers)
         yield swarm
     finally:
         swarm.stop()
@@ -59,10 +66,10 @@ def write(machine: Machine, name: str, count: int) -> str:
 
 
 @contextmanager
-def log_of(machine: Machine) -> Iterator[LogStore]:
-    """What a stopped manager has written, open for more."""
+def log_of(machine: Machine, raft_directory: Path | None = None) -> Iterator[LogStore]:
+    """What a stopped manager has written (or one that is gone, in a directory set aside), open for more."""
     directory = StateDirectory(machine.state_dir)
-    path = directory.raft / "raft.db"
+    path = (raft_directory or directory.raft) / "raft.db"
     store = LogStore.open(path, sealer_for(path, directory.data_keys))
     try:
         yield store
@@ -163,7 +170,8 @@ def test_a_manager_that_applied_another_entry_is_found_out_and_heals(swarm: Swar
     assert "the state here is not the one that a quorum of managers holds" in own
     (aside,) = wrong.state_dir.glob("raft.damaged-*")
     assert f"the log is set aside as {aside}, joining anew" in own
-    assert (aside / "raft.db").stat().st_size > 0
+    with log_of(wrong, aside) as kept:
+        assert b"forged!" in b"".join(entry.body for entry in kept.load().entries)
     assert [path.name for path in aside.glob("snapshot-*")], "the state in memory was not kept"
     wait_until(lambda: label_here(wrong, "first") == "first-0", 30, "it is not healed", wrong.tail)
     assert_equal_again(swarm)
@@ -195,3 +203,23 @@ def test_a_leader_whose_state_is_wrong_hands_over_and_is_removed_by_the_next(swa
     wait_until(lambda: label_here(wrong, "first") == "first-0", 30, "it is not healed", wrong.tail)
     assert [label_here(machine, "first") for machine in others] == ["first-0"] * 2
     assert_equal_again(swarm)
+
+
+@pytest.mark.parametrize("managers", [2])
+def test_two_managers_that_differ_raise_an_alarm_and_go_on(swarm: Swarm) -> None:
+    leader = swarm.leader()
+    wrong = next(m for m in swarm.machines if m is not leader)
+    write(leader, "first", 0)
+    write(leader, "other", 70)
+    wait_until(lambda: raft(leader)["digests_agreeing"] == 2, 20, "not both have told theirs", leader.tail)
+    members = [m["member_id"] for m in raft(leader)["members"]]
+    wrong.stop()
+    forge_an_entry(wrong, b"first-0", b"forged!")
+    wrong.start()
+    wrong.wait_ready()
+    wait_until(lambda: bool(raft(swarm.leader())["alarm"]), 40, "no alarm", lambda: swarm.leader().tail())
+    told = swarm.leader().ctl("raft", "status").stdout
+    assert "ALARM         : the managers' states differ at entry" in told
+    assert "no side is a quorum: member " in told
+    write(swarm.leader(), "other", 5)
+    assert [m["member_id"] for m in raft(swarm.leader())["members"]] == members
