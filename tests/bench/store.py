@@ -19,6 +19,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from swarmd.manager.digests.points import DigestPoints
 from swarmd.model import (
     ContainerSpec,
     Node,
@@ -44,6 +45,7 @@ from swarmd.state import (
     encode_command,
     encode_snapshot,
 )
+from swarmd.state.digest import hash_every, hash_slices, is_agreed
 from swarmd.wire.codec import encode
 
 TASK_BYTES = 515
@@ -315,6 +317,32 @@ def bench_snapshot(state: State) -> None:
     assert other.digest == state.digest
 
 
+def bench_digests(state: State) -> None:
+    """What it costs that members compare their states: the full hash in its steps, and a point an entry."""
+    captured, steps = state.capture(), []
+    stream = hash_slices(captured)
+    while True:
+        began = time.process_time()
+        try:
+            next(stream)
+        except StopIteration:
+            break
+        steps.append((time.process_time() - began) * 1e3)
+    emit("digests.hash_us", sum(steps) * 1e3 / state.items, objects=state.items, every_entries=hash_every(state.items))
+    steps.sort()
+    emit("digests.hash_step_ms", steps[len(steps) * 99 // 100], "ms", percentile=99)
+    points, passed, entries = DigestPoints(), State(), 64 * 2_000
+    for _ in range(2):  # the second round with as many points as are kept
+        spent = 0.0
+        for _ in range(entries):
+            passed.skip(passed.index + 1, b"")
+            if is_agreed(passed.index):
+                began = time.process_time()
+                points.applied(passed)
+                spent += time.process_time() - began
+    emit("digests.point_us", spent / entries * 1e6, points=len(points.all))
+
+
 def bench_floor(padding: int) -> None:
     """What building the object alone takes here: for scale."""
     id, rounds = new_id(RNG), []
@@ -337,6 +365,7 @@ def main() -> None:
     bench_events()
     bench_encoding(padding)
     bench_snapshot(state)
+    bench_digests(state)
 
 
 if __name__ == "__main__":
