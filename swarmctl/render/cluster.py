@@ -56,6 +56,7 @@ def status_summary(status: StatusReply) -> str:
             ("Swarm", status.swarm_id),
             ("Leader", status.leader_node_id or "none known"),
             ("Raft", _raft(status) if status.is_manager else ""),
+            ("ALARM", status.alarm),
             ("Session", status.session),
             ("Addresses", ", ".join(status.remote_addresses)),
             ("Version", status.version),

@@ -15,8 +15,9 @@ UNKNOWN = "-"
 
 
 def raft_document(status: RaftStatusReply) -> Any:
-    """The reply as plain data, with how many more may fail (negative: so many are missing)."""
-    return plain(status) | {"failures_left": status.answering - status.needed}
+    """The reply as plain data, with how many more may fail (negative: so many are missing); digests in hexadecimal."""
+    hashes = {"digest": status.digest.hex(), "state_hash": status.state_hash.hex()}
+    return plain(status) | hashes | {"failures_left": status.answering - status.needed}
 
 
 def raft_summary(status: RaftStatusReply) -> str:
@@ -74,8 +75,6 @@ def _digests(status: RaftStatusReply) -> list[tuple[str, str]]:
         lines.append(("Digest", f"agree at {status.digests_agree_at} ({told})"))
     elif status.digest_index:
         lines.append(("Digest", f"{status.digest.hex()[:12]} at {status.digest_index}"))
-    if status.diverges_at:
-        lines.append(("ALARM", f"this manager's state diverges from the quorum's at {status.diverges_at} or before"))
     if status.alarm:
         lines.append(("ALARM", status.alarm))
     return lines

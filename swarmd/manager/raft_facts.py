@@ -85,7 +85,7 @@ class RaftFacts:
             agree_at=findings.agreed_at,
             agreeing=len(findings.agreeing),
             diverges_at=self._board.diverges_at,
-            alarm=self._board.alarm,
+            alarm=self._board.alarm_here,
         )
 
     def _seen_as_leader(self, findings: Findings) -> dict[int, MemberDetail]:

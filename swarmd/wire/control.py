@@ -194,3 +194,5 @@ class StatusReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     leader_contact_s: float | None = None
     """How old a manager's state may be: seconds since it heard a leader, or, leading, since a majority answered it.
     None: not since it started."""
+    alarm: str = ""
+    """What is wrong with the managers' states, as far as this manager knows; see `RaftStatusReply`."""

@@ -73,7 +73,7 @@ class RaftStatusReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     diverges_at: int = 0
     """Where a quorum holds another state than the answering manager does; 0: as far as is known nowhere."""
     alarm: str = ""
-    """What is wrong with the members' states and was not mended. Only a leader knows that."""
+    """What is wrong with the members' states and was not mended. Only the leader knows that of others."""
 
 
 class RotateKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -45,6 +45,7 @@ class StatusHandler:
             remote_addresses=self._local.remote_addresses,
             session=self._local.session,
             leader_contact_s=raft.leader_contact_s,
+            alarm=raft.detail().digests.alarm,
         )
 
     async def raft(self, call: Call, request: RaftStatusRequest) -> RaftStatusReply:

@@ -53,6 +53,13 @@ class DigestBoard:
         """This member's."""
         return self._own
 
+    @property
+    def alarm_here(self) -> str:
+        """The leader's alarm; on a member whose state is wrong, that."""
+        if self.diverges_at:
+            return f"the state of this manager is not the quorum's, at entry {self.diverges_at} or before"
+        return self.alarm
+
     async def report(self, call: Call, request: DigestReport) -> DigestReply:
         """Handler of `raft.digest`. Raises `Unavailable` on a manager that does not lead."""
         if not self._driver.is_leading:

@@ -151,3 +151,7 @@ async def test_a_member_that_hears_that_it_diverges_keeps_evidence_once(
     for reply in (DigestReply(), DigestReply(diverges_at=64), DigestReply(diverges_at=64)):
         world.board.heard(reply)
     assert (world.divergences, world.board.diverges_at) == (1, 64)
+    assert world.board.alarm_here == "the state of this manager is not the quorum's, at entry 64 or before"
+    world.board.heard(DigestReply())
+    world.board.alarm = "as leader"
+    assert world.board.alarm_here == "as leader"

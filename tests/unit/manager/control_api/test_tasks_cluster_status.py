@@ -158,6 +158,7 @@ async def test_raft_status_tells_how_the_states_compare(world: World) -> None:
     assert (status.digest_index, status.digest, status.state_hash_index, status.state_hash) == (128, b"d", 64, b"h")
     assert (status.digests_agree_at, status.digests_agreeing, status.diverges_at, status.alarm) == (64, 2, 3, "!")
     assert [m.is_diverging for m in status.members] == [False, True]
+    assert (await world.ask(STATUS, StatusRequest())).alarm == "!"
 
 
 async def test_raft_status_counts_no_learner_and_needs_no_leader(world: World) -> None:
