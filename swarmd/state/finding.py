@@ -152,11 +152,13 @@ def _cluster_name_prefix(tables: Tables, rows: Rows[Any], by: ByNamePrefix) -> L
 
 
 def _role(tables: Tables, rows: Rows[Node], by: ByRole) -> LookUp[Node]:
-    return LookUp(lambda node: node.role == by.role)
+    role = by.role
+    return LookUp(lambda node: node.role is role)
 
 
 def _membership(tables: Tables, rows: Rows[Node], by: ByMembership) -> LookUp[Node]:
-    return LookUp(lambda node: node.spec.membership == by.membership)
+    membership = by.membership
+    return LookUp(lambda node: node.spec.membership is membership)
 
 
 def _service_runtime(tables: Tables, rows: Rows[Service], by: ByRuntime) -> LookUp[Service]:
@@ -178,22 +180,35 @@ def _task_name(tables: Tables, rows: Rows[Task], by: ByName) -> LookUp[Task]:
 
 
 def _task_name_prefix(tables: Tables, rows: Rows[Task], by: ByNamePrefix) -> LookUp[Task]:
-    """Whole names are made only where the service's name fits: one comparison for each service, not each task."""
+    """Names are taken apart once for each service, rather than put together for each task."""
     prefix = fold(by.prefix)
-    fits: dict[str, bool] = {}
+    rest_after: dict[str, tuple[str, str, str] | None] = {}
 
     def matches(task: Task) -> bool:
-        if not task.annotations.name:
-            begins = fits.get(task.service_name)
-            if begins is None:
-                service_name = fold(task.service_name)
-                begins = prefix.startswith(service_name) or service_name.startswith(prefix)
-                fits[task.service_name] = begins
-            if not begins:
-                return False
-        return fold(task.name).startswith(prefix)
+        if task.annotations.name:
+            return fold(task.annotations.name).startswith(prefix)
+        service_name = task.service_name
+        if service_name not in rest_after:
+            rest_after[service_name] = _rest_of_prefix(prefix, fold(service_name))
+        rest = rest_after[service_name]
+        if rest is None:
+            return False
+        slot, dot, id_prefix = rest
+        if dot:
+            return str(task.slot or fold(task.node_id)) == slot and fold(task.id).startswith(id_prefix)
+        return not slot or str(task.slot or fold(task.node_id)).startswith(slot)
 
     return LookUp(matches)
+
+
+def _rest_of_prefix(prefix: str, service_name: str) -> tuple[str, str, str] | None:
+    """What must follow a service's name: the slot (or node), a dot if that is whole, and the beginning of an id."""
+    if service_name.startswith(prefix):
+        return ("", "", "")
+    if not prefix.startswith(f"{service_name}."):
+        return None
+    slot, dot, id_prefix = prefix[len(service_name) + 1 :].partition(".")
+    return (slot, dot, id_prefix)
 
 
 def _node_of_task(tables: Tables, rows: Rows[Task], by: ByNode) -> LookUp[Task]:
@@ -203,11 +218,13 @@ def _node_of_task(tables: Tables, rows: Rows[Task], by: ByNode) -> LookUp[Task]:
 
 
 def _desired_state(tables: Tables, rows: Rows[Task], by: ByDesiredState) -> LookUp[Task]:
-    return LookUp(lambda task: task.desired_state == by.state)
+    state = by.state
+    return LookUp(lambda task: task.desired_state is state)
 
 
 def _task_state(tables: Tables, rows: Rows[Task], by: ByTaskState) -> LookUp[Task]:
-    return LookUp(lambda task: task.status.state == by.state)
+    state = by.state
+    return LookUp(lambda task: task.status.state is state)
 
 
 _Make = Callable[[Tables, Rows[Any], Any], LookUp[Any]]

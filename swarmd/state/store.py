@@ -109,12 +109,15 @@ class State:
 
     def service_by_name(self, name: str) -> Service | None:
         """Case-insensitive."""
-        held = self._holders(self._tables.services, self._tables.service_names, fold(name))
-        return held[0] if held else None
+        tables = self._tables
+        held = tables.service_names.holders.get(fold(name))
+        return None if held is None else tables.services.objects[next(iter(held))]
 
     def nodes_by_hostname(self, hostname: str) -> tuple[Node, ...]:
         """Case-insensitive; several nodes may have one name."""
-        return self._holders(self._tables.nodes, self._tables.hostnames, fold(hostname))
+        tables = self._tables
+        held = tables.hostnames.holders.get(fold(hostname))
+        return () if held is None else tuple([tables.nodes.objects[id] for id in held])
 
     def tasks_of_service(self, service_id: str) -> tuple[Task, ...]:
         """In order of creation."""
