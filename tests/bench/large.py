@@ -112,12 +112,13 @@ def measure(root: Path) -> Iterator[Line]:
 
 
 def snapshots(machine: LargeMachine) -> Iterator[Line]:
-    """Commits beside nothing, beside a snapshot, and a snapshot alone."""
+    """Commits beside nothing, beside a snapshot, and beside a rotation of the data key; a snapshot alone."""
     for name, found in (
         ("idle", machine.ask("watch", seconds=WATCH_S, writers=0)),
         ("writes", machine.ask("watch", seconds=WATCH_S, writers=WRITERS)),
         ("snapshot", machine.ask("snapshot", writers=0)),
         ("snapshot_and_writes", machine.ask("snapshot", writers=WRITERS)),
+        ("rotation_and_writes", machine.ask("rotate", writers=WRITERS)),
     ):
         for key, value in found.items():
             what, _, unit = key.rpartition("_")

@@ -216,6 +216,13 @@ async def snapshot(node: Node) -> None:
     await recorded.wait()
 
 
+async def rotate(node: Node) -> None:
+    """A new data key, until log and snapshots are sealed with it and the old one is gone."""
+    rotation = parts_of(node).key_rotation
+    await rotation.rotate_data_key()
+    await rotation.until_finished()
+
+
 async def caught_up(node: Node, index: int) -> None:
     """Until everything up to `index` is applied here."""
     await parts_of(node).driver.wait_applied(index)
@@ -258,6 +265,8 @@ async def obey_one(node: Node, command: dict[str, Any], heartbeats: Heartbeats) 
             return await measure(node, partial(trio.sleep, command["seconds"]), writers=command["writers"])
         case "snapshot":
             return await measure(node, partial(snapshot, node), writers=command["writers"])
+        case "rotate":
+            return await measure(node, partial(rotate, node), writers=command["writers"])
         case "listen":
             heartbeats.listen(node)
             return {}
