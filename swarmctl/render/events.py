@@ -60,8 +60,8 @@ def _name(object: StoredObject) -> str:
         return object.name
     if isinstance(object, Node):
         return node_name(object)
-    name: str = getattr(getattr(object, "spec", None), "name", "")
-    return name or object.id
+    named = getattr(object, "spec", None) or getattr(object, "annotations", None)
+    return getattr(named, "name", "") or object.id
 
 
 def _state(object: StoredObject) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from swarmd.errors import Invalid
-from swarmd.model import Node, StoredObject, Task
+from swarmd.model import Node, Service, StoredObject, TaskSpec
 from swarmd.state.command import TYPE_OF_TABLE, Table
-from swarmd.state.keys import fold
+from swarmd.state.keys import configs_of, fold, indices_of, name_of, networks_of, secrets_of
 from swarmd.state.watch import Event, Route
 from swarmd.wire.watch import Action, WatchEntry
 
@@ -22,9 +22,15 @@ Fits = Callable[[Any], bool]
 
 _ACTIONS: Final = frozenset(Action)
 _TABLE_OF_KIND: Final = {table.name.lower(): table for table in TYPE_OF_TABLE}
-_EXCLUSIVE: Final = (("id", "id_prefix"), ("name", "name_prefix"))
-_OF_NODES: Final = ("hostname", "role", "membership", "state")
-_OF_TASKS: Final = ("service_id", "node_id", "slot", "desired_state")
+_EXCLUSIVE: Final = (("id", "id_prefix"), ("name", "name_prefix"), ("index_value", "index_prefix"))
+_ONLY_OF: Final = {
+    **dict.fromkeys(("hostname", "role", "membership", "state"), (Table.NODE,)),
+    **dict.fromkeys(("service_id", "node_id", "slot", "desired_state"), (Table.TASK,)),
+    **dict.fromkeys(("network_id", "secret_id", "config_id"), (Table.SERVICE, Table.TASK)),
+    "resource_kind": (Table.RESOURCE,),
+}
+"""Filters that not every kind has."""
+_NEEDS: Final = {"slot": "service_id", "index_value": "index", "index_prefix": "index"}
 
 
 class Selected(NamedTuple):
@@ -42,7 +48,7 @@ class Selection:
         if len(entries) > ENTRIES_MAX:
             raise Invalid(f"a watch has at most {ENTRIES_MAX} entries, not {len(entries)}", field="$.entries")
         rules = [_rule(entry, f"$.entries[{position}]") for position, entry in enumerate(entries)]
-        rules = rules or [_Rule(table, _ACTIONS, _fits_all, Route(table)) for table in TYPE_OF_TABLE]
+        rules = rules or [_rule(WatchEntry(kind=kind), "$") for kind in _TABLE_OF_KIND]
         self._rules: dict[Table, list[_Rule]] = {}
         for rule in rules:
             self._rules.setdefault(rule.table, []).append(rule)
@@ -122,45 +128,30 @@ def _action(word: str, path: str) -> Action:
 
 def _refuse_conflicts(entry: WatchEntry, table: Table, path: str) -> None:
     for one, other in _EXCLUSIVE:
-        if getattr(entry, one) and getattr(entry, other):
+        if _is_given(entry, one) and _is_given(entry, other):
             raise Invalid(f"conflicting filters: {one} and {other}", field=f"{path}.{other}", hint="give one of them")
-    for filters, owner in ((_OF_NODES, Table.NODE), (_OF_TASKS, Table.TASK)):
-        for name in filters:
-            if table is not owner and getattr(entry, name) not in ("", None):
-                raise Invalid(f"a {entry.kind} has no {name} to filter by", field=f"{path}.{name}")
-    if entry.slot is not None and not entry.service_id:
-        raise Invalid("a slot is one of a service", field=f"{path}.slot", hint="give service_id too")
+    for name, tables in _ONLY_OF.items():
+        if table not in tables and _is_given(entry, name):
+            raise Invalid(f"a {entry.kind} has no {name} to filter by", field=f"{path}.{name}")
+    for name, needed in _NEEDS.items():
+        if _is_given(entry, name) and not _is_given(entry, needed):
+            raise Invalid(f"{name} says nothing without {needed}", field=f"{path}.{name}", hint=f"give {needed} too")
+
+
+def _is_given(entry: WatchEntry, name: str) -> bool:
+    return getattr(entry, name) not in ("", None)
 
 
 def _tests(entry: WatchEntry) -> list[Fits]:
     """One for each filter that was given."""
-    tests: list[Fits] = [
-        _equals(attribute, value)
-        for attribute, value in (
-            ("id", entry.id),
-            ("service_id", entry.service_id),
-            ("node_id", entry.node_id),
-            ("slot", entry.slot),
-            ("role", entry.role),
-            ("desired_state", entry.desired_state),
-        )
-        if value not in ("", None)
+    tests = [
+        _equals(name, getattr(entry, name))
+        for name in ("id", "service_id", "node_id", "slot", "role", "desired_state")
+        if _is_given(entry, name)
     ]
-    if entry.id_prefix:
-        tests.append(lambda object: object.id.startswith(entry.id_prefix))
-    if entry.name:
-        wanted = fold(entry.name)
-        tests.append(lambda object: wanted in _names(object))
-    if entry.name_prefix:
-        prefix = fold(entry.name_prefix)
-        tests.append(lambda object: any(name.startswith(prefix) for name in _names(object)))
-    if entry.hostname:
-        hostname = fold(entry.hostname)
-        tests.append(lambda node: fold(node.description.hostname) == hostname)
-    if entry.membership is not None:
-        tests.append(lambda node: node.spec.membership is entry.membership)
-    if entry.state is not None:
-        tests.append(lambda node: node.status.state is entry.state)
+    tests += [make(entry) for name, make in _TESTS.items() if _is_given(entry, name)]
+    if _TABLE_OF_KIND[entry.kind] is Table.SECRET:
+        tests.append(lambda secret: not secret.internal)  # shown in no list, and here neither
     return tests
 
 
@@ -168,13 +159,62 @@ def _equals(attribute: str, value: Any) -> Fits:
     return lambda object: getattr(object, attribute) == value
 
 
+def _name(entry: WatchEntry) -> Fits:
+    wanted = fold(entry.name)
+    return lambda object: wanted in _names(object)
+
+
+def _name_prefix(entry: WatchEntry) -> Fits:
+    prefix = fold(entry.name_prefix)
+    return lambda object: any(name.startswith(prefix) for name in _names(object))
+
+
 def _names(object: StoredObject) -> tuple[str, ...]:
     """What users call it, folded; nothing for what has no name."""
-    if isinstance(object, Task):
-        return (fold(object.name),)
-    name: str = getattr(getattr(object, "spec", None), "name", "")
-    names = (name, object.description.hostname) if isinstance(object, Node) else (name,)
+    names = (object.spec.name, name_of(object)) if isinstance(object, Node) else (name_of(object),)
     return tuple([fold(name) for name in names if name])
+
+
+def _hostname(entry: WatchEntry) -> Fits:
+    hostname = fold(entry.hostname)
+    return lambda node: fold(node.description.hostname) == hostname
+
+
+def _resource_kind(entry: WatchEntry) -> Fits:
+    kind = fold(entry.resource_kind)
+    return lambda resource: fold(resource.kind) == kind
+
+
+def _index(entry: WatchEntry) -> Fits:
+    name, value, prefix = entry.index, entry.index_value, entry.index_prefix
+
+    def fits(object: StoredObject) -> bool:
+        values = [kept.value for kept in indices_of(object) if kept.key == name]
+        return value in values if value else any(kept.startswith(prefix) for kept in values)
+
+    return fits
+
+
+def _template(object: Any) -> TaskSpec:
+    """What a task is made of, or a service's tasks are."""
+    spec: TaskSpec = object.spec.task if isinstance(object, Service) else object.spec
+    return spec
+
+
+_TESTS: Final[dict[str, Callable[[WatchEntry], Fits]]] = {
+    "id_prefix": lambda entry: lambda object: object.id.startswith(entry.id_prefix),
+    "name": _name,
+    "name_prefix": _name_prefix,
+    "hostname": _hostname,
+    "membership": lambda entry: lambda node: node.spec.membership is entry.membership,
+    "state": lambda entry: lambda node: node.status.state is entry.state,
+    "network_id": lambda entry: lambda object: entry.network_id in networks_of(_template(object)),
+    "secret_id": lambda entry: lambda object: entry.secret_id in secrets_of(_template(object)),
+    "config_id": lambda entry: lambda object: entry.config_id in configs_of(_template(object)),
+    "resource_kind": _resource_kind,
+    "index": _index,
+}
+"""Filter -> what it asks of an object. `index_value` and `index_prefix` are the index's."""
 
 
 def _route(entry: WatchEntry, table: Table) -> Route:

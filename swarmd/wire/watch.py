@@ -32,9 +32,9 @@ KINDS: Final[dict[str, type[StoredObject]]] = {
 
 
 class WatchEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Events of one kind of object that fit every filter given. Names are compared whatever their case.
+    """Events of one kind of object that fit every filter given; a filter that the kind does not have is refused.
 
-    A node's name is its own or its hostname, a task's is `service.slot.id`.
+    Names are compared whatever their case. A node's name is its own or its hostname, a task's may be `service.slot.id`.
     """
 
     kind: str
@@ -55,6 +55,16 @@ class WatchEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     slot: int | None = None
     """Of the service that `service_id` names."""
     desired_state: TaskState | None = None
+    network_id: str = ""
+    """Tasks and services that refer to it, like the next two."""
+    secret_id: str = ""
+    config_id: str = ""
+    resource_kind: str = ""
+    """Resources only."""
+    index: str = ""
+    """A custom index that the object has an entry in: any, or with `index_value`, or one that begins so."""
+    index_value: str = ""
+    index_prefix: str = ""
 
 
 class WatchRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

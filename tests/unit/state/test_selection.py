@@ -8,19 +8,30 @@ import pytest
 from msgspec.structs import replace
 
 from swarmd.errors import Invalid
-from swarmd.model import Membership, NodeState, Role, StoredObject, Task, TaskState
+from swarmd.model import Membership, NodeState, Role, StoredObject, TaskState
 from swarmd.state import Event, Route, Table
+from swarmd.state.command import TABLE_OF_TYPE
 from swarmd.state.selection import ENTRIES_MAX, Selection
 from swarmd.wire.watch import Action, WatchEntry
-from tests.unit.state.builders import node, service, task
-
-TABLES: dict[type, Table] = {type(node("n")): Table.NODE, type(service("s")): Table.SERVICE, Task: Table.TASK}
+from tests.unit.state.builders import (
+    config,
+    extension,
+    indices,
+    network,
+    node,
+    resource,
+    secret,
+    service,
+    task,
+    template,
+    volume,
+)
 
 
 def told(entries: list[WatchEntry], old: StoredObject | None, new: StoredObject | None) -> tuple[str, bool] | None:
     """(action, whether it left), or None."""
     known = new if new is not None else old
-    selected = Selection(entries).judge(Event(TABLES[type(known)], old, new, 1))
+    selected = Selection(entries).judge(Event(TABLE_OF_TYPE[type(known)], old, new, 1))
     return None if selected is None else (selected.action.value, selected.has_left)
 
 
@@ -97,6 +108,74 @@ def test_filters_of_tasks(filters: dict[str, Any], fitting: bool) -> None:
     assert fits(made, "task", **filters) is fitting
 
 
+@pytest.mark.parametrize(
+    ("filters", "fitting"),
+    [
+        ({"network_id": "net1"}, True),
+        ({"network_id": "net2"}, False),
+        ({"secret_id": "sec1"}, True),
+        ({"secret_id": "con1"}, False),
+        ({"config_id": "con1"}, True),
+        ({"config_id": "sec1"}, False),
+    ],
+)
+def test_what_templates_refer_to_selects_tasks_and_services(filters: dict[str, Any], fitting: bool) -> None:
+    spec = template(networks=["net1"], secrets=["sec1", "sec3"], configs=["con1"])
+    web = service("s1")
+    assert fits(replace(task("t1"), spec=spec), "task", **filters) is fitting
+    assert fits(replace(web, spec=replace(web.spec, task=spec)), "service", **filters) is fitting
+    assert not fits(task("t1"), "task", **filters)
+
+
+@pytest.mark.parametrize(
+    ("filters", "fitting"),
+    [
+        ({"index": "tier"}, True),
+        ({"index": "none"}, False),
+        ({"index": "tier", "index_value": "front"}, True),
+        ({"index": "tier", "index_value": "fro"}, False),
+        ({"index": "tier", "index_prefix": "fro"}, True),
+        ({"index": "tier", "index_prefix": "b"}, False),
+        ({"index": "team", "index_value": "front"}, False),
+    ],
+)
+def test_custom_indices_of_any_kind(filters: dict[str, Any], fitting: bool) -> None:
+    entries = indices(("tier", "front"), ("team", "blue"))
+    assert fits(node("n1", indices=entries), "node", **filters) is fitting
+    assert fits(network("net1", indices=entries), "network", **filters) is fitting
+    assert fits(resource("r1", "gpu", indices=entries), "resource", **filters) is fitting
+
+
+def test_every_named_kind_is_found_by_its_name() -> None:
+    made = [
+        network("x1", "Web"),
+        secret("x2", "Web"),
+        config("x3", "Web"),
+        volume("x4", "Web"),
+        extension("x5", "Web"),
+        resource("x6", "gpu", "Web"),
+    ]
+    for object in made:
+        kind = TABLE_OF_TYPE[type(object)].name.lower()
+        assert fits(object, kind, name="wEB"), kind
+        assert fits(object, kind, name_prefix="we"), kind
+        assert not fits(object, kind, name="other"), kind
+
+
+def test_resources_by_their_kind() -> None:
+    assert fits(resource("r1", "Gpu"), "resource", resource_kind="gPU")
+    assert not fits(resource("r1", "Gpu"), "resource", resource_kind="fpga")
+
+
+def test_secrets_that_the_swarm_made_for_itself_are_told_to_nobody() -> None:
+    own = replace(secret("s1"), internal=True)
+    assert fits(secret("s1"), "secret")
+    assert not fits(own, "secret")
+    assert not fits(own, "secret", id="s1")
+    assert told([], None, own) is None
+    assert told([], None, secret("s1")) == ("create", False)
+
+
 def test_entries_are_alternatives() -> None:
     entries = [WatchEntry(kind="service", name="web"), WatchEntry(kind="service", name_prefix="d")]
     assert told(entries, None, service("s1", "web")) == ("create", False)
@@ -136,7 +215,15 @@ def test_the_narrowest_routes_are_taken() -> None:
         ({"kind": "node", "slot": 0}, "$.entries[0].slot", "a node has no slot"),
         ({"kind": "service", "role": Role.WORKER}, "$.entries[0].role", "a service has no role"),
         ({"kind": "task", "state": NodeState.UNKNOWN}, "$.entries[0].state", "a task has no state"),
-        ({"kind": "task", "slot": 1}, "$.entries[0].slot", "a slot is one of a service"),
+        ({"kind": "task", "slot": 1}, "$.entries[0].slot", "slot says nothing without service_id"),
+        ({"kind": "node", "index_value": "x"}, "$.entries[0].index_value", "nothing without index"),
+        (
+            {"kind": "node", "index": "i", "index_value": "x", "index_prefix": "y"},
+            "$.entries[0].index_prefix",
+            "conflicting filters",
+        ),
+        ({"kind": "node", "secret_id": "x"}, "$.entries[0].secret_id", "a node has no secret_id"),
+        ({"kind": "task", "resource_kind": "x"}, "$.entries[0].resource_kind", "a task has no resource_kind"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_with_its_place(entry: dict[str, Any], field: str, message: str) -> None:

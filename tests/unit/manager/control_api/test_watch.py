@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 
 from swarmd.errors import Gone, Invalid, PermissionDenied, ResourceExhausted, Unavailable
 from swarmd.manager.control_api import watch as watching
-from swarmd.model import Cluster, Node, Role, Task, TaskStatus
+from swarmd.model import Cluster, Driver, Node, Role, Secret, Task, TaskStatus
 from swarmd.state import Table
 from swarmd.state.history import EVENT_BYTES, History
 from swarmd.state.watcher import QUEUE_EVENTS_MAX
@@ -22,6 +23,7 @@ from swarmd.wire.frames import Headers, Hello
 from swarmd.wire.methods import WATCH
 from swarmd.wire.watch import Action, WatchEntry, WatchMessage, WatchRequest, stored_object
 from tests.unit.manager.control_api.api_world import CA_KEY, World, task_of
+from tests.unit.state.builders import config, extension, network, resource, secret, swarm
 from tests.unit.transport.pairs import MANAGER, connected, open_router
 
 TASKS = (WatchEntry(kind="task"),)
@@ -192,8 +194,8 @@ async def test_no_secret_leaves_by_it() -> None:
         world.store.write(lambda tx: tx.remove(Table.NODE, "n1"))
         messages = [await stream.receive() for _ in range(4)]
     sent = b"".join(codec.encode(message) for message in messages)
-    for secret in (CA_KEY, b"PRIVATE", b"SWMTKN", b"THE REQUEST", b"THE CERTIFICATE"):
-        assert secret not in sent
+    for hidden in (CA_KEY, b"PRIVATE", b"SWMTKN", b"THE REQUEST", b"THE CERTIFICATE"):
+        assert hidden not in sent
     assert b"root certificate" in sent
     assert sent.count(b"host-n1") == 2
     cluster = stored_object("cluster", messages[0].events[0].object)
@@ -202,6 +204,32 @@ async def test_no_secret_leaves_by_it() -> None:
     node = stored_object("node", messages[1].events[0].object)
     assert isinstance(node, Node)
     assert node.certificate.expires_at > 0
+
+
+async def test_payloads_of_no_kind_leave_by_it() -> None:
+    """A secret's, a config's, a resource's, and what drivers are told: all of them are hidden in all that is sent."""
+    world = World()
+    hidden = Driver(name="d", options={"password": "HIDDEN"})
+    objects = [
+        secret("x1", data=b"HIDDEN", driver=hidden, templating=hidden),
+        config("x2", data=b"HIDDEN", templating=hidden),
+        network("x3", driver_config=hidden),
+        extension("x4", "gpu"),
+        replace(resource("x5", "gpu"), payload=b"HIDDEN"),
+    ]
+    async with watch(world, WatchRequest(include_old=True)) as stream:
+        await stream.receive()
+        world.store.create(swarm())
+        for object in objects:
+            world.store.create(object)
+        events = [(await stream.receive()).events[0] for _ in range(1 + len(objects))]
+    assert [event.object["id"] for event in events[1:]] == [object.id for object in objects]
+    sent = b"".join(codec.encode(event) for event in events)
+    assert b"HIDDEN" not in sent
+    assert base64.b64encode(b"HIDDEN") not in sent
+    told = stored_object("secret", events[1].object)
+    assert isinstance(told, Secret)
+    assert (told.spec.name, told.spec.driver) == ("x1", Driver(name="d"))
 
 
 async def test_in_quiet_times_it_says_how_far_it_is(autojump_clock: trio.testing.MockClock) -> None:
