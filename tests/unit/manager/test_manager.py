@@ -30,7 +30,8 @@ from swarmd.wire import control
 from swarmd.wire.disk import DiskCondition
 from swarmd.wire.frames import NO_HEADERS
 from swarmd.wire.identity import Caller
-from swarmd.wire.methods import NODE_LIST, RAFT_JOIN, SERVICE_CREATE, STATUS, Method
+from swarmd.wire.methods import NODE_LIST, RAFT_JOIN, SERVICE_CREATE, STATUS, WATCH, Method, Shape
+from swarmd.wire.watch import WatchRequest
 from tests.unit.manager.control_api.api_world import service_spec
 from tests.unit.manager.local_store import EPOCH
 
@@ -107,7 +108,8 @@ def world(tmp_path: Path, founding: Founding) -> World:
 async def ask(manager: Manager, method: Method[Any, Any], request: Any) -> Any:
     caller = Caller(identity=manager._identity, is_local=True)
     handler = cast("Any", manager.router.admit(method, caller))
-    return await handler(Call(method, caller, NO_HEADERS, float("inf")), request)
+    stream = () if method.shape is Shape.UNARY else (None,)
+    return await handler(Call(method, caller, NO_HEADERS, float("inf")), request, *stream)
 
 
 @asynccontextmanager
@@ -173,6 +175,8 @@ async def test_a_manager_that_waits_to_join_serves_status_and_says_what_it_waits
         assert (status.is_manager, status.leader_node_id) == (True, "")
         with pytest.raises(Unavailable, match="has not joined"):
             await ask(manager, NODE_LIST, control.ListNodes())
+        with pytest.raises(Unavailable, match="has not joined"):
+            await ask(manager, WATCH, WatchRequest())
         assert not manager.log_is_open.is_set()
     assert not world.directory.exists()
 
