@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 import trio
 
@@ -314,6 +315,37 @@ async def test_a_rotation_that_is_overtaken_drops_no_key_that_is_still_named(
         await life.rotation.rotate_data_key()
         await life.rotation.until_finished()
     assert (disk.keys(), disk.keys_named()) == ({4}, {4})
+    disk.check(200)
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_in_the_middle_of_a_rotation_neither_key_alone_opens_the_log(disk: Disk, kept: int) -> None:
+    store = disk.open()
+    store.sealer.rotate()
+    store.write(run_of(201, 201))
+    store.close()
+    keys = data_keys.load(disk.keys_path)
+    assert keys is not None
+    alone = tuple(key for key in keys.keys if key.id == kept)
+    data_keys.save(disk.keys_path, msgspec.structs.replace(keys, current=kept, keys=alone))
+    with pytest.raises(StorageDamaged, match=f"data key {3 - kept}, which we do not have"):
+        disk.open().load()
+    data_keys.save(disk.keys_path, keys)
+    disk.check(201)
+
+
+async def test_a_key_file_from_before_the_rotation_opens_nothing_and_costs_nothing(
+    disk: Disk, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    before = disk.copy(tmp_path / "before")
+    async with living(Life(disk)) as life:
+        await life.rotation.rotate_data_key()
+        await life.rotation.until_finished()
+    after = disk.keys_path.read_bytes()
+    shutil.copyfile(before.keys_path, disk.keys_path)
+    with pytest.raises(StorageDamaged, match="data key 2, which we do not have"):
+        disk.open()
+    disk.keys_path.write_bytes(after)
     disk.check(200)
 
 

@@ -21,7 +21,9 @@ from swarmd.manager.manager import Manager, Surroundings
 from swarmd.model import Node, RaftConfig
 from swarmd.node.founding import FEATURES, Founding, found, make_log_durable, sealer_of
 from swarmd.raft import Settings
+from swarmd.storage import data_keys
 from swarmd.storage.errors import StorageFailed, StorageFull
+from swarmd.storage.key_file import KeyFile
 from swarmd.storage.log_store import LogStore
 from swarmd.storage.reserve import Space
 from swarmd.transport.connection import Call, Connection, Router
@@ -30,7 +32,8 @@ from swarmd.wire import control
 from swarmd.wire.disk import DiskCondition
 from swarmd.wire.frames import NO_HEADERS
 from swarmd.wire.identity import Caller
-from swarmd.wire.methods import NODE_LIST, RAFT_JOIN, SERVICE_CREATE, STATUS, WATCH, Method, Shape
+from swarmd.wire.methods import NODE_LIST, RAFT_JOIN, RAFT_ROTATE_KEY, SERVICE_CREATE, STATUS, WATCH, Method, Shape
+from swarmd.wire.raft_status import RotateKey
 from swarmd.wire.watch import WatchRequest
 from tests.unit.manager.control_api.api_world import service_spec
 from tests.unit.manager.local_store import EPOCH
@@ -165,6 +168,27 @@ async def test_what_was_acknowledged_is_there_in_the_next_life(world: World, fou
         await until_leading(again)
         assert again.parts is not None
         assert again.parts.driver.state.node("kept") is not None
+
+
+async def test_a_data_key_is_rotated_at_the_door_and_a_rotation_cut_short_is_finished_by_the_next_life(
+    world: World, founding: Founding
+) -> None:
+    make_durable(world, founding)
+    async with running(manager := world.manager()):
+        await until_leading(manager)
+        rotated = await ask(manager, RAFT_ROTATE_KEY, RotateKey())
+        assert (rotated.key, rotated.old_keys) == (2, ())
+        assert manager.parts is not None
+        await manager.parts.store.update(lambda tx: tx.create(Node(id="kept")), actor="test")
+    KeyFile(world.keys, os.urandom).rotate()  # and then the power failed
+    async with running(again := world.manager()):
+        await until_leading(again)
+        assert again.parts is not None
+        await again.parts.key_rotation.until_finished()
+        assert again.parts.driver.state.node("kept") is not None
+    keys = data_keys.load(world.keys)
+    assert keys is not None
+    assert set(keys.by_id) == {3}
 
 
 async def test_a_manager_that_waits_to_join_serves_status_and_says_what_it_waits_for(world: World) -> None:
