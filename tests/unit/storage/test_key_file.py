@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,31 @@ def test_ids_are_never_used_again(path: Path) -> None:
         assert sealer.rotate() == number
         sealer.forget(sealer.old_keys)
     assert KeyFile(path, os.urandom).sealer(b"context").rotate() == 10
+
+
+def test_threads_that_seal_during_rotations_are_never_counted_too_low(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_file, "GRANTED_BLOBS", 16)
+    monkeypatch.setattr("swarmd.storage.durable_files.os.fsync", lambda descriptor: None)  # hundreds of them
+    sealer = KeyFile(path, os.urandom).sealer(b"context")
+    sealed: list[list[bytes]] = [[] for _ in range(4)]
+
+    def seal(mine: list[bytes]) -> None:
+        for number in range(500):
+            mine.append(sealer.seal(b"%d" % number, b"what"))
+
+    threads = [threading.Thread(target=seal, args=(mine,)) for mine in sealed]
+    for thread in threads:
+        thread.start()
+    for number in range(2, 12):
+        assert sealer.rotate() == number
+    for thread in threads:
+        thread.join()
+    used = Counter(key_of(blob) for mine in sealed for blob in mine)
+    counted = stored(path)
+    assert sum(used.values()) == 2000
+    assert all(used[key_id] <= counted[key_id] for key_id in used)
+    again = KeyFile(path, os.urandom).sealer(b"context")
+    for mine in sealed:
+        assert [again.open(blob, b"what") for blob in mine] == [b"%d" % number for number in range(500)]
