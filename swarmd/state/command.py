@@ -19,61 +19,17 @@ from cbor2 import dumps
 from msgspec.structs import replace
 
 from swarmd.errors import Invalid, ResourceExhausted
-from swarmd.model import (
-    Cluster,
-    Config,
-    Extension,
-    Network,
-    Node,
-    RemovedNode,
-    Resource,
-    Secret,
-    Service,
-    StoredObject,
-    Task,
-    TaskStatus,
-    Volume,
-)
+from swarmd.model import StoredObject, Task, TaskStatus
+from swarmd.state.kinds import TABLE_OF_TYPE as TABLE_OF_TYPE
+from swarmd.state.kinds import TYPE_OF_TABLE as TYPE_OF_TABLE
+from swarmd.state.kinds import WITHOUT_BYTES as WITHOUT_BYTES
+from swarmd.state.kinds import Table as Table
 from swarmd.state.specs import NO_SPEC, SPECS, shared
 from swarmd.wire.codec import convert, convert_plain, encode, head, integer, loads, text
 
 COMMAND_VERSION: Final = 1
 ENTRY_BYTES_MAX: Final = 1_572_864
 """1.5 MiB: the longest body an entry may have (SwarmKit `store.MaxTransactionBytes`)."""
-
-
-class Table(IntEnum):
-    """The kinds of object (SwarmKit's StoreAction tags where it has them). Numbers are never used again."""
-
-    NODE = 2
-    SERVICE = 3
-    TASK = 4
-    NETWORK = 5
-    CLUSTER = 6
-    SECRET = 7
-    RESOURCE = 8
-    EXTENSION = 9
-    CONFIG = 10
-    VOLUME = 11
-    REMOVED_NODE = 12
-
-
-TYPE_OF_TABLE: Final[dict[Table, type[StoredObject]]] = {
-    Table.NODE: Node,
-    Table.SERVICE: Service,
-    Table.TASK: Task,
-    Table.NETWORK: Network,
-    Table.CLUSTER: Cluster,
-    Table.SECRET: Secret,
-    Table.RESOURCE: Resource,
-    Table.EXTENSION: Extension,
-    Table.CONFIG: Config,
-    Table.VOLUME: Volume,
-    Table.REMOVED_NODE: RemovedNode,
-}
-TABLE_OF_TYPE: Final[dict[type[StoredObject], Table]] = {type_: table for table, type_ in TYPE_OF_TABLE.items()}
-WITHOUT_BYTES: Final = frozenset({Task, Service, Network, Extension, Volume, RemovedNode})
-"""What holds no byte strings needs no care for them."""
 
 
 class Create(msgspec.Struct, frozen=True, gc=False):
@@ -108,7 +64,7 @@ class Require(msgspec.Struct, frozen=True, gc=False):
 class Assign(msgspec.Struct, frozen=True, gc=False):
     """Tag 4. Compact: each task (id, base version, node id) gets its node and `status`.
 
-    Every node must take new tasks when this is applied (`tables.is_schedulable`): a node drained since the decision
+    Every node must take new tasks when this is applied (`indexes.is_schedulable`): a node drained since the decision
     refuses the command, and nothing need be written for it.
     """
 

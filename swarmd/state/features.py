@@ -27,6 +27,14 @@ one's own; claims of the indexes that belong to these."""
 
 _NEW_KINDS: Final[frozenset[type]] = frozenset({Network, Secret, Config, Volume, Extension, Resource})
 
+_FIRST_INDEXES: Final = frozenset(
+    {
+        *("service.name", "node.hostname", "node.schedulable", "cluster.only"),
+        *("task.service", "task.node", "task.slot"),
+    }
+)
+"""What commands could claim from the first version on."""
+
 
 def features_of_managers(nodes: Iterable[Node]) -> tuple[str, ...]:
     """The features that every manager among `nodes` has announced, sorted. A node that is to become one counts."""
@@ -53,3 +61,14 @@ def feature_needed(object: StoredObject) -> str:
     else:
         is_new = type(object) in _NEW_KINDS
     return KINDS if is_new else ""
+
+
+def feature_of_kind(type_: type) -> str:
+    """The feature that every manager must have before a command may speak of such objects at all, even to say that
+    there is none; "" if it always could."""
+    return KINDS if type_ in _NEW_KINDS else ""
+
+
+def feature_of_index(name: str) -> str:
+    """The same for a command that claims something of an index."""
+    return "" if name in _FIRST_INDEXES else KINDS

@@ -24,7 +24,7 @@ from swarmd.state.command import (
     Table,
     Update,
 )
-from swarmd.state.features import feature_needed
+from swarmd.state.features import feature_needed, feature_of_index, feature_of_kind
 from swarmd.state.finding import look_ups
 from swarmd.state.indexes import AnyIndex, Index, SchedulableNodes, is_schedulable
 from swarmd.state.keys import fold, slot_key
@@ -98,14 +98,18 @@ class Transaction:
         return self._read(self._tables.removed_nodes, id, unchecked=False)
 
     def get(self, type_: type[O], id: str, *, unchecked: bool = False) -> O | None:
-        """The object as this transaction sees it, or None."""
-        return self._read(self._tables.rows_of(type_), id, unchecked)
+        """The object as this transaction sees it, or None. Raises `FailedPrecondition` as `create` does, if checked."""
+        rows = self._tables.rows_of(type_)
+        if not unchecked:
+            self._require_feature(feature_of_kind(type_), rows)
+        return self._read(rows, id, unchecked)
 
     def find(self, type_: type[O], by: By, *, unchecked: bool = False) -> tuple[O, ...]:
         """What `by` finds as this transaction sees it, each object once. Raises `Invalid` if there is no such way.
 
         Checked: claims exactly who is found (each object's version is claimed only when it is written). Only what an
         index answers can be claimed; a search that looks at each object raises `Internal` unless it is `unchecked`.
+        Raises `FailedPrecondition` if some manager does not know that index yet.
         """
         self._check_current()
         rows = self._tables.rows_of(type_)
@@ -119,6 +123,7 @@ class Transaction:
                 found |= {object.id: object for object in seen if look_up.matches(object)}
             else:
                 if not unchecked:
+                    self._require_feature(feature_of_index(index.name), rows)
                     self._claim(index, look_up.key)
                 found |= {object.id: object for object in self._overlay.holders(rows, index, look_up.key)}
         return tuple(found.values())
@@ -182,7 +187,7 @@ class Transaction:
             self._check_unique(rows, object)
             self._check_rules(None, object)
         if type(object) is not Task:
-            self._check_feature(object)
+            self._require_feature(feature_needed(object), rows)
         self._put_whole(_CREATE, rows, 0, object)
 
     def update(self, object: StoredObject) -> None:
@@ -203,7 +208,7 @@ class Transaction:
             self._check_unique(rows, object)
             self._check_rules(seen, object)
         if type(object) is not Task:
-            self._check_feature(object)
+            self._require_feature(feature_needed(object), rows)
         write = self._overlay.writes.get((rows.tag, object.id))
         intent = _CREATE if write is not None and write.intent is _CREATE else _UPDATE
         if object.meta is not seen.meta:
@@ -349,14 +354,14 @@ class Transaction:
         if error is not None:
             raise error
 
-    def _check_feature(self, object: StoredObject) -> None:
-        feature = feature_needed(object)
+    def _require_feature(self, feature: str, rows: Rows[Any]) -> None:
+        """A manager that lacks it would stop at the command."""
         if not feature:
             return
         cluster = self.cluster(unchecked=True)
         if cluster is None or feature not in cluster.feature_level:
             raise FailedPrecondition(
-                f"not every manager knows what this {type(object).__name__.lower()} needs yet ({feature})",
+                f"not every manager knows yet what this says of a {_noun(rows)} ({feature})",
                 hint="run one version of swarmd on all managers",
             )
 

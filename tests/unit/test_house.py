@@ -49,7 +49,7 @@ TESTED_THROUGH: Final[dict[str, tuple[str, ...]]] = {
     ),
     "unit/state/test_finding.py": (
         *("model.common", "model.extensions", "model.networks", "model.payloads", "model.references", "model.volumes"),
-        *("state.indexes", "state.keys"),
+        *("state.indexes", "state.keys", "state.kinds"),
     ),
     "unit/orchestrator/test_replicas.py": (
         *("orchestrator.facts", "orchestrator.reconcile", "orchestrator.replicated"),

@@ -8,10 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from swarmd.errors import FailedPrecondition
-from swarmd.model import Membership, Node, NodeDescription, RemovedNode, Resource, Role, StoredObject
+from swarmd.model import Membership, Node, NodeDescription, RemovedNode, Resource, Role, Secret, Service, StoredObject
 from swarmd.node.founding import FEATURES
 from swarmd.state import features_of_managers, raised_feature_level
 from swarmd.state.features import KINDS, feature_needed
+from swarmd.state.selectors import ByName, ByReferencedSecret
 from tests.unit.state.builders import (
     Proposer,
     config,
@@ -94,6 +95,25 @@ def test_every_kind_is_known_to_be_old_or_new() -> None:
 def test_without_a_swarm_there_is_no_feature(proposer: Proposer) -> None:
     with pytest.raises(FailedPrecondition):
         proposer.create(network("w1"))
+
+
+def test_not_even_that_there_is_none_is_said_to_managers_that_do_not_know_the_kind(proposer: Proposer) -> None:
+    """Golden commands claim and require such things: a manager without the feature stops at them."""
+    proposer.create(swarm("base.1"), service("s1"))
+    tx = proposer.begin()
+    for look in (
+        lambda: tx.get(Secret, "x1"),
+        lambda: tx.find(Secret, ByName("x1")),
+        lambda: tx.find(Service, ByReferencedSecret("x1")),
+    ):
+        with pytest.raises(FailedPrecondition, match="not every manager"):
+            look()
+    assert tx.get(Secret, "x1", unchecked=True) is None
+    assert tx.find(Service, ByReferencedSecret("x1"), unchecked=True) == ()
+    assert len(tx.find(Service, ByName("s1"))) == 1
+    command = proposer.command(tx)
+    assert [claim.index for claim in command.claims] == ["service.name"]
+    assert command.changes == ()
 
 
 def test_a_new_swarm_has_it_from_the_start() -> None:

@@ -442,7 +442,7 @@ def test_what_a_transaction_found_must_still_hold(proposer: Proposer) -> None:
 
 
 def test_a_set_that_was_found_conflicts_with_each_change_of_it(proposer: Proposer) -> None:
-    proposer.create(*[replace(task(f"t{n}", "s1"), spec=template(networks=["w1"])) for n in (1, 2)])
+    proposer.create(swarm(), *[replace(task(f"t{n}", "s1"), spec=template(networks=["w1"])) for n in (1, 2)])
     first, second = proposer.begin(), proposer.begin()
     for tx in (first, second):
         assert len(tx.find(Task, ByReferencedNetwork("w1"))) == 2
