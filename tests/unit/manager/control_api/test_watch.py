@@ -22,6 +22,7 @@ from swarmd.wire import codec
 from swarmd.wire.frames import Headers, Hello
 from swarmd.wire.methods import WATCH
 from swarmd.wire.watch import Action, WatchEntry, WatchMessage, WatchRequest, stored_object
+from tests.golden import kinds
 from tests.unit.manager.control_api.api_world import CA_KEY, World, task_of
 from tests.unit.state.builders import config, extension, network, resource, secret, swarm
 from tests.unit.transport.pairs import MANAGER, connected, open_router
@@ -380,3 +381,13 @@ async def test_a_manager_that_is_demoted_sees_no_more() -> None:
 def test_what_has_no_secrets_is_passed_on_as_it_is() -> None:
     task: Task = task_of("t1", "s1")
     assert watching.without_secrets(task) is task
+
+
+def test_no_payload_of_the_swarms_objects_is_told() -> None:
+    """Neither that of a secret, nor what a driver was given or gave."""
+    for object in (kinds.NETWORK, kinds.SECRET, kinds.CONFIG, kinds.VOLUME, kinds.RESOURCE):
+        fields = str(watching._fields(object))
+        assert object.id in fields
+        for hidden in ("hush", "set\\\\xff", "opaque", "sda", "'a': 'b'", "'c': 'd'"):
+            assert hidden not in fields
+        assert "'name'" in fields
