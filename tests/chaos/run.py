@@ -33,7 +33,7 @@ SETTLE_S_MAX: Final = 60.0
 """Once all is healed, every manager serves writes and holds what the others hold within this."""
 CALL_S_MAX: Final = 35.0
 OPS_PER_S: Final = 60.0
-PER_MANAGER: Final = 2
+PER_MANAGER: Final = 3
 NAMES_AT_ONCE: Final = 200
 
 
@@ -77,10 +77,11 @@ class Run:
             self.group.start()
             self._torment()
             held = self._settle()
-            self.problems += problems(self.clients.calls, held) + defects(self.clients.calls)
+            self.problems += problems(self.clients.calls, held)
             self._stop_and_verify()
         except (Failed, SwarmError) as failure:
-            self.problems.append(str(failure))
+            # The history may say why.
+            self.problems += [str(failure), *problems(list(self.clients.calls), ())]
         finally:
             self.clients.stop(0)
             self.group.destroy()
@@ -101,7 +102,7 @@ class Run:
         self._wait(lambda: not self._silent_since(healed), lambda: f"no write through {self._silent_since(healed)}")
         if not self.clients.stop(CALL_S_MAX):
             raise Failed("a client's call did not end")
-        self._wait(lambda: len(set(self._indexes())) == 1, lambda: f"applied (index, digest): {self._indexes()}")
+        self._wait(lambda: len(set(self._indexes())) == 1, lambda: f"applied indexes: {self._indexes()}")
         self.figures["settled_s"] = round(self.nemesis._clock() - healed, 1)
         return [self._held(manager) for manager in self.group.managers]
 
@@ -116,9 +117,9 @@ class Run:
         wrote = {c.manager for c in list(self.clients.calls) if c.is_change and c.outcome == OK and c.began > moment}
         return set(self.network.numbers) - wrote
 
-    def _indexes(self) -> list[tuple[int, str] | None]:
+    def _indexes(self) -> list[int | None]:
         told = [manager.asked() for manager in self.group.managers]
-        return [(status.applied_index, status.digest.hex()) if status else None for status in told]
+        return [status.applied_index if status else None for status in told]
 
     def _held(self, manager: Manager) -> Held:
         """What it has of everything that was ever asked for, also of what was refused."""
@@ -160,6 +161,7 @@ class Run:
 
     def _tell_figures(self) -> None:
         calls = list(self.clients.calls)
+        self.problems += defects(calls)
         if "disk" not in self.plan.faults:
             self.problems += [told for manager in self.group.managers for told in manager.ended_by_itself]
         outcomes = Counter(call.outcome for call in calls if call.is_change)
