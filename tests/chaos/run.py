@@ -77,7 +77,9 @@ class Run:
             self.group.start()
             self._torment()
             held = self._settle()
+            began = time.monotonic()
             self.problems += problems(self.clients.calls, held)
+            self.figures["judged_s"] = round(time.monotonic() - began, 1)
             self._stop_and_verify()
         except (Failed, SwarmError) as failure:
             # The history may say why.
