@@ -41,10 +41,11 @@ def is_agreed(index: int) -> bool:
 def hash_every(items: int) -> int:
     """Entries from one full hash of a state of `items` objects and results to the next: all members hash at multiples.
 
-    A power of two, and no fewer entries than items. So hashing adds to an entry at most what an item costs (6 us),
-    however large the state is, and a member whose state has grown past a power still hashes where the others do too.
+    A power of two, and at least four entries an item. So hashing adds to an entry at most a quarter of what an item
+    costs (6 us), however large the state is, and a member whose state has grown past a power still hashes where the
+    others do too.
     """
-    return max(HASH_EVERY_MIN, 1 << (items - 1).bit_length())
+    return max(HASH_EVERY_MIN, 1 << (4 * items - 1).bit_length())
 
 
 def hash_slices(capture: Capture) -> Generator[None, None, bytes]:

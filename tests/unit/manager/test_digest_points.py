@@ -64,7 +64,7 @@ def test_agreed_indexes_are_those_of_the_index_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "every"), [(0, 256), (1, 256), (256, 256), (257, 512), (512, 512), (513, 1024), (100_000, 131_072)]
+    ("items", "every"), [(0, 256), (1, 256), (64, 256), (65, 512), (128, 512), (129, 1024), (100_000, 524_288)]
 )
 def test_a_large_state_is_hashed_more_seldom(items: int, every: int) -> None:
     assert hash_every(items) == every

@@ -14,7 +14,7 @@ import trio.testing
 from swarmd.errors import FailedPrecondition
 from swarmd.manager.bell import Bell
 from swarmd.manager.digests.votes import Divergence, Findings
-from swarmd.manager.digests.watch import LOOK_S, SETTLE_S, DigestWatch
+from swarmd.manager.digests.watch import LOOK_S, PAUSE_S, SETTLE_S, DigestWatch
 from swarmd.raft import Member, ProgressView
 from tests.unit.manager.fake_driver import FakeDriver
 from tests.unit.manager.raft_cluster import member
@@ -111,7 +111,7 @@ async def test_a_leader_that_is_wrong_removes_nobody_and_hands_over_to_the_best_
     async with world.watched():
         found = diverging(1, 2, 3, 4).diverging + diverging(5, 2, 3, 4).diverging
         world.find(Findings(diverging=found))
-        await trio.sleep(0.1)
+        await trio.sleep(PAUSE_S + 0.1)
         assert world.driver.asked_to_lead == [3], "5 has more of the log and is wrong; 4 does not answer"
         assert "the leader diverges from members 2, 3, 4" in world.alarm
         await trio.sleep(3 * LOOK_S)
@@ -124,7 +124,7 @@ async def test_a_learner_inherits_nothing(autojump_clock: Clock) -> None:
     world.driver.configure(*(member(n, is_voter=n < 5) for n in range(1, 6)))
     async with world.watched():
         world.find(diverging(1, 2, 3, 5))
-        await trio.sleep(0.1)
+        await trio.sleep(PAUSE_S + 0.1)
         assert world.driver.asked_to_lead == [3]
 
 
