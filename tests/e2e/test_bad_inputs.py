@@ -35,8 +35,8 @@ UNIMPLEMENTED: Final = EXIT_CODE[ErrorKind.UNIMPLEMENTED]
 REFUSED: Final = 1
 """swarmd's status for what the machine or the swarm does not allow."""
 
-NO_LEADER_S_MAX: Final = 12.0
-"""A manager waits 10 s for a leader before it says that there is none."""
+NO_LEADER_S_MAX: Final = 20.0
+"""A manager waits 10 s for a leader before it says that there is none; what is more is three programs that start."""
 AT_ONCE: Final = 4
 """Processes side by side."""
 NOBODY: Final = "z" * 25
