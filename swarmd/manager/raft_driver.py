@@ -18,6 +18,7 @@ from swarmd.manager.digests.points import DigestPoints
 from swarmd.manager.farewell import Farewell
 from swarmd.manager.log_disk import LogDisk
 from swarmd.manager.raft_neighbours import Outbox, Snapshots
+from swarmd.manager.read_points import ReadPoints
 from swarmd.manager.restoring import read_in_slices
 from swarmd.manager.waiters import Fate, Proposal, Waiters
 from swarmd.raft import (
@@ -28,7 +29,6 @@ from swarmd.raft import (
     Message,
     MessageType,
     RaftCore,
-    ReadReady,
     Ready,
     SnapshotMeta,
 )
@@ -49,8 +49,6 @@ PROPOSAL_S_MAX: Final = 10.0
 READ_S_MAX: Final = 10.0
 QUIET_S: Final = 0.02
 """After this long without an append, followers are told what is committed by a frame of its own."""
-READ_ASK_AGAIN_S: Final = 1.0
-"""A READ_INDEX message or its answer may be lost."""
 
 
 class RaftDriver:
@@ -80,9 +78,7 @@ class RaftDriver:
         self._waiters = Waiters()
         self._committed: deque[Entry] = deque()
         self._restore: SnapshotMeta | None = None
-        self._reads: dict[int, trio.Event] = {}
-        self._read_points: dict[int, int] = {}
-        self._next_read = 1
+        self._read_points = ReadPoints(core, wake=lambda: self._wake.set())
         self._failure: Exception | None = None
         self._has_ended = False
         self._is_turning = False
@@ -186,8 +182,8 @@ class RaftDriver:
         """Return once a read of the local state is linearizable. Raises `Unavailable` within 10 s if it cannot be."""
         with trio.move_on_after(READ_S_MAX):
             while True:
-                point = await self._read_point()
-                if point >= 0:
+                point = await self._read_points.ask()
+                if point is not None:
                     await self.wait_applied(point)
                     return
                 await self._wait_for_a_leader()
@@ -199,20 +195,6 @@ class RaftDriver:
         """Return once everything up to `index` is applied here."""
         while self.applied < index:
             await self.applied_more.wait()
-
-    async def _read_point(self) -> int:
-        context = self._next_read
-        self._next_read += 1
-        answered = self._reads[context] = trio.Event()
-        try:
-            self.core.read_index(context)
-            self._wake.set()
-            with trio.move_on_after(READ_ASK_AGAIN_S):
-                await answered.wait()
-            return self._read_points.pop(context, -1)
-        finally:
-            self._reads.pop(context, None)
-            self._read_points.pop(context, None)
 
     async def _wait_for_a_leader(self) -> None:
         with trio.move_on_after(TICK_S):
@@ -366,7 +348,7 @@ class RaftDriver:
             self._disk.write(ready.hard_state, runs, lambda: self._guard(self._durable, ready))
         self._committed.extend(ready.committed)
         for read in ready.reads:
-            self._answer_read(read)
+            self._read_points.answered(read)
         self._note_change(ready)
 
     def _send(self, message: Message) -> None:
@@ -387,12 +369,6 @@ class RaftDriver:
         # A failed fsync may have lost what was already acknowledged: stop taking part.
         self._farewell.begin(error)
         self._wake.set()
-
-    def _answer_read(self, read: ReadReady) -> None:
-        event = self._reads.get(read.context)
-        if event is not None:
-            self._read_points[read.context] = read.index
-            event.set()
 
     def _note_change(self, ready: Ready) -> None:
         seen = (ready.role, ready.leader, ready.term, self.core.configuration)
