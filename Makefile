@@ -26,7 +26,7 @@ simulate: venv
 		--machine $(or $(MACHINE),register) $(if $(SAFETY_MS),--safety-ms $(SAFETY_MS)) --weather '$(WEATHER)'
 
 # Real managers in network namespaces, under faults, with clients whose history is judged. Needs root. SECONDS=n, SEED=k,
-# MANAGERS=3 or 5, FAULTS=kill,cut,... as a failure printed them; KEEP=1 keeps history and logs also when all is well.
+# MANAGERS=3 or 5, FAULTS=kill,cut,... or all, as a failure printed them; KEEP=1 keeps history and logs also when all is well.
 chaos: venv
 	@$(BIN)/python -m tests.chaos.run --seed $(or $(SEED),1) --seconds $(or $(SECONDS),120) --managers $(or $(MANAGERS),3) \
 		$(if $(FAULTS),--faults $(FAULTS)) $(if $(KEEP),--keep)
@@ -37,7 +37,7 @@ nightly: venv
 	$(BIN)/python tests/simulation/run.py --seeds 2000 --machine state
 	$(BIN)/python tests/simulation/run.py --seeds 2000 --machine contested
 	for i in 1 2 3 4 5; do SWARM_CHAOS_S=180 SWARM_CHAOS_SEED=$$i $(BIN)/python -m pytest tests/e2e || exit 1; done
-	$(MAKE) chaos SECONDS=1800 MANAGERS=5 SEED=1
+	$(MAKE) chaos SECONDS=1800 MANAGERS=5 FAULTS=all
 
 test: venv
 	$(BIN)/python -m pytest

@@ -25,7 +25,7 @@ from tests.chaos.history import OK, REFUSED, UNKNOWN, Call, Held, save
 from tests.chaos.members import Group, Manager
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.network import Network
-from tests.chaos.schedule import DEFAULT_FAULTS, Step, schedule
+from tests.chaos.schedule import DEFAULT_FAULTS, FAULTS, Step, schedule
 from tests.chaos.tools import chaos_tools_missing
 from tests.e2e.machines import Failed, wait_until
 
@@ -221,7 +221,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    faults = tuple(fault for fault in options.faults.split(",") if fault)
+    faults = FAULTS if options.faults == "all" else tuple(fault for fault in options.faults.split(",") if fault)
     plan = Plan(seed=options.seed, seconds=options.seconds, managers=options.managers, faults=faults)
     try:
         steps = plan.steps()

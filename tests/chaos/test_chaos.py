@@ -1,4 +1,5 @@
-"""Three real managers under two minutes of faults. `SWARM_CHAOS_S` says how long, `SWARM_CHAOS_SEED` which faults."""
+"""Three real managers under two minutes of faults. `SWARM_CHAOS_S` says how long (at most 180: pytest gives up after
+five minutes; `make chaos` does not), `SWARM_CHAOS_SEED` which faults."""
 
 from __future__ import annotations
 
