@@ -106,7 +106,7 @@ class Leadership:
     def _answers(self, progress: Progress) -> bool:
         """Stricter than active: a change that needs a member must not count on one that died a moment ago."""
         patience = max(2, self._settings.election_ticks_min // 2)
-        return progress.has_answered and progress.ticks_since_heard < patience
+        return progress.has_answered and not progress.is_lost and progress.ticks_since_heard < patience
 
     def sync_members(self) -> None:
         """The configuration changed: know its members and nobody else. A new one is first sent the newest entry."""
@@ -406,9 +406,12 @@ class Leadership:
 
     # -- the caller's news -------------------------------------------------------------------------------------------
     def report_unreachable(self, member_id: int) -> None:
-        """Messages were lost: stop pipelining."""
+        """Messages were lost: stop pipelining, and do not count on it until it is heard again."""
         progress = self._progress.get(member_id)
-        if progress is not None and progress.state is ProgressState.REPLICATE:
+        if progress is None:
+            return
+        progress.is_lost = True
+        if progress.state is ProgressState.REPLICATE:
             progress.probe(progress.match + 1)
             progress.is_paused = True  # until it answers again
 

@@ -26,6 +26,7 @@ class Progress:
         "has_answered",
         "in_flight",
         "in_flight_max",
+        "is_lost",
         "is_paused",
         "is_rolled_back",
         "match",
@@ -51,6 +52,7 @@ class Progress:
         self.snapshot_index = 0
         self.ticks_since_heard = 0  # a new leader gives everybody one election timeout
         self.has_answered = False
+        self.is_lost = False  # what was sent to it was lost, and nothing has been heard since
         self.steady_ticks = 0  # ticks in a row of answering with a short lag
         self.commit_told = 0
         self.round = 0  # the newest heartbeat round it answered
@@ -71,6 +73,7 @@ class Progress:
         """It answered."""
         self.ticks_since_heard = 0
         self.has_answered = True
+        self.is_lost = False
 
     def sent(self, last_index: int) -> None:
         """An append whose last entry is `last_index` left."""

@@ -129,6 +129,20 @@ def test_the_guard_counts_who_answers() -> None:
     assert leader.commit == leader.last_index
 
 
+def test_the_guard_does_not_count_on_one_whose_link_was_just_lost() -> None:
+    """However lately it answered: with it gone, removing another one would leave a majority that cannot be."""
+    cluster = Cluster(3)
+    leader = cluster.elect(1)
+    cluster.tick(1)
+    leader.report_unreachable(3)
+    with pytest.raises(FailedPrecondition, match="2 of 3 voters answer"):
+        leader.propose_change(change(REMOVE, 2))
+    cluster.tick(1)  # it was heard again
+    leader.propose_change(change(REMOVE, 2))
+    cluster.stabilize()
+    assert leader.configuration.voters == (1, 3)
+
+
 def test_a_leader_may_remove_itself_and_the_others_go_on_at_once() -> None:
     """4.2.2: it leads without counting itself until the change is committed."""
     cluster = Cluster(3)
