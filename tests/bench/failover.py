@@ -21,6 +21,7 @@ from swarmctl.environment import Environment
 from swarmd.errors import SwarmError
 from swarmd.model import ContainerSpec, Replicated, ServiceSpec, TaskSpec
 from swarmd.wire import control, methods
+from tests.bench.swarmkit import beside
 from tests.chaos.members import Group
 from tests.chaos.network import Network, unheard_between
 from tests.chaos.tools import chaos_tools_missing
@@ -140,6 +141,7 @@ def try_ways(swarm: Swarm, ways: Ways) -> Iterator[Line]:
                 "statistic": statistic,
                 "value": round(value, 4),
                 "unit": "s",
+                **beside("raft.failover_s", {"way": way}),
             }
 
 

@@ -12,13 +12,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from tests.bench import containers
 from tests.bench import failover as failing_over
 from tests.bench import large as many_tasks
+from tests.bench.swarmkit import beside
 from tests.e2e.machines import Failed, Machine, Swarm, wait_until
 
 ROUNDS: Final = 5
@@ -27,7 +29,20 @@ WINDOW_S: Final = 2.0
 
 def tell(bench: str, value: float, unit: str, **parameters: Any) -> None:
     """One line."""
-    print(json.dumps({"bench": bench, **parameters, "value": round(value, 4), "unit": unit}), flush=True)
+    line = {"bench": bench, **parameters, "value": round(value, 4), "unit": unit, **beside(bench, parameters)}
+    print(json.dumps(line), flush=True)
+
+
+@contextmanager
+def steady(swarm: Swarm, bench: str) -> Iterator[None]:
+    """Tells how often the leader changed meanwhile: load alone must never cost a reign."""
+    term = _term(swarm)
+    yield
+    tell(f"{bench}.leader_changes", _term(swarm) - term, "terms", managers=len(swarm.machines))
+
+
+def _term(swarm: Swarm) -> int:
+    return int((swarm.leader().status() or {}).get("term", 0))
 
 
 class LoadMachine(Machine):
@@ -84,22 +99,26 @@ def raft(root: Path) -> None:
     try:
         leader = swarm.leader()
         assert isinstance(leader, LoadMachine)
-        term = (leader.status() or {}).get("term", 0)
-        for writers in (1, 8, 64, 256):
-            results = [leader.load(writers=writers, seconds=WINDOW_S, objects=1) for _ in range(ROUNDS)]
-            common = {"managers": 3, "writers": writers}
-            tell("raft.tx_per_s", statistics.median(r["rate"] for r in results), "1/s", **common)
-            tell("raft.p50_ms", statistics.median(r["p50_ms"] for r in results), "ms", **common)
-            tell("raft.p99_ms", statistics.median(r["p99_ms"] for r in results), "ms", **common)
-            tell("raft.leader_cpu_us", statistics.median(r["cpu_us"] for r in results), "us", **common)
-        results = [leader.load(writers=8, seconds=WINDOW_S, objects=200) for _ in range(ROUNDS)]
-        rate = statistics.median(r["rate"] for r in results) * 200
-        tell("raft.objects_per_s", rate, "1/s", managers=3, writers=8, objects=200)
-        tell("raft.leader_changes", (leader.status() or {}).get("term", 0) - term, "terms", managers=3)
+        with steady(swarm, "raft"):
+            write(leader)
         compare_digests(swarm)
         floor(root)
     finally:
         swarm.stop()
+
+
+def write(leader: LoadMachine) -> None:
+    """One object a transaction by few and by many writers; many objects a transaction."""
+    for writers in (1, 8, 64, 256):
+        results = [leader.load(writers=writers, seconds=WINDOW_S, objects=1) for _ in range(ROUNDS)]
+        common = {"managers": 3, "writers": writers}
+        tell("raft.tx_per_s", statistics.median(r["rate"] for r in results), "1/s", **common)
+        tell("raft.p50_ms", statistics.median(r["p50_ms"] for r in results), "ms", **common)
+        tell("raft.p99_ms", statistics.median(r["p99_ms"] for r in results), "ms", **common)
+        tell("raft.leader_cpu_us", statistics.median(r["cpu_us"] for r in results), "us", **common)
+    results = [leader.load(writers=8, seconds=WINDOW_S, objects=200) for _ in range(ROUNDS)]
+    rate = statistics.median(r["rate"] for r in results) * 200
+    tell("raft.objects_per_s", rate, "1/s", managers=3, writers=8, objects=200)
 
 
 def compare_digests(swarm: Swarm) -> None:
@@ -125,13 +144,14 @@ def clients(root: Path) -> None:
         swarm.bootstrap(3)
         leader = swarm.leader()
         follower = next(m for m in swarm.machines if m is not leader)
-        for where, machine in (("leader", leader), ("follower", follower)):
-            for count in (1, 8, 32):
-                latencies = client_load(machine, count, f"{where}-{count}")
-                common = {"managers": 3, "clients": count, "socket": where}
-                tell("clients.tx_per_s", len(latencies) / WINDOW_S, "1/s", **common)
-                tell("clients.p50_ms", latencies[len(latencies) // 2] * 1e3, "ms", **common)
-                tell("clients.p99_ms", latencies[int(len(latencies) * 0.99)] * 1e3, "ms", **common)
+        with steady(swarm, "clients"):
+            for where, machine in (("leader", leader), ("follower", follower)):
+                for count in (1, 8, 32):
+                    latencies = client_load(machine, count, f"{where}-{count}")
+                    common = {"managers": 3, "clients": count, "socket": where}
+                    tell("clients.tx_per_s", len(latencies) / WINDOW_S, "1/s", **common)
+                    tell("clients.p50_ms", latencies[len(latencies) // 2] * 1e3, "ms", **common)
+                    tell("clients.p99_ms", latencies[int(len(latencies) * 0.99)] * 1e3, "ms", **common)
     finally:
         swarm.stop()
 
@@ -162,7 +182,7 @@ def _all_told(processes: list[subprocess.Popen[str]]) -> list[subprocess.Popen[s
 
 
 def failover(root: Path) -> None:
-    """The leader is killed, frozen, or told to stop: how long nobody's writes are accepted."""
+    """The leader is killed, frozen, told to stop, or cut off: how long nobody's writes are accepted."""
     for line in failing_over.compare(root):
         print(json.dumps(line), flush=True)
 
@@ -178,20 +198,26 @@ def service(root: Path) -> None:
     swarm = Swarm(root)
     try:
         swarm.bootstrap(3)
-        for replicas in (4, 50):
-            name = f"s{replicas}"
-            began = time.monotonic()
-            machine = swarm.leader()
-            machine.ctl(
-                *("service", "create", "--name", name, "--image", "sleep", "--replicas", str(replicas)),
-                *("--command", "sleep", "--args", "1000", "--no-wait"),
-            )
-            wait_until(lambda n=name, r=replicas: len(swarm.processes(n)) == r, 120, f"{replicas} replicas do not run")  # type: ignore[misc]
-            tell("service.running_s", time.monotonic() - began, "s", replicas=replicas, executor="process")
-            machine.ctl("service", "rm", name)
-            wait_until(lambda n=name: not swarm.processes(n), 60, "the replicas do not go")  # type: ignore[misc]
+        with steady(swarm, "service"):
+            for replicas in (4, 50):
+                run_replicas(swarm, replicas)
     finally:
         swarm.stop()
+
+
+def run_replicas(swarm: Swarm, replicas: int) -> None:
+    """Create, wait until all run, remove."""
+    name = f"s{replicas}"
+    began = time.monotonic()
+    machine = swarm.leader()
+    machine.ctl(
+        *("service", "create", "--name", name, "--image", "sleep", "--replicas", str(replicas)),
+        *("--command", "sleep", "--args", "1000", "--no-wait"),
+    )
+    wait_until(lambda: len(swarm.processes(name)) == replicas, 120, f"{replicas} replicas do not run")
+    tell("service.running_s", time.monotonic() - began, "s", replicas=replicas, executor="process")
+    machine.ctl("service", "rm", name)
+    wait_until(lambda: not swarm.processes(name), 60, "the replicas do not go")
 
 
 def moved(root: Path) -> None:
@@ -225,7 +251,14 @@ def script(name: str) -> Callable[[Path], None]:
     """A benchmark that is a script of its own."""
 
     def run(_: Path) -> None:
-        subprocess.run([sys.executable, str(Path(__file__).parent / f"{name}.py")], check=True)
+        command = [sys.executable, str(Path(__file__).parent / f"{name}.py")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for text in process.stdout:
+                line = json.loads(text)
+                print(json.dumps(line | beside(line["bench"], line)), flush=True)
+        if process.returncode:
+            raise Failed(f"{name} ended with status {process.returncode}")
 
     return run
 
