@@ -38,14 +38,14 @@ def is_agreed(index: int) -> bool:
     return index % AGREED_EVERY == 0
 
 
-def hash_every(items: int) -> int:
-    """Entries from one full hash of a state of `items` objects and results to the next: all members hash at multiples.
+def hash_every(objects: int, results: int) -> int:
+    """Entries from one full hash of a state of so many objects and results to the next: all hash at its multiples.
 
-    A power of two, and at least four entries an item. So hashing adds to an entry at most a quarter of what an item
-    costs (6 us), however large the state is, and a member whose state has grown past a power still hashes where the
-    others do too.
+    A power of two, so that members of different sizes hash at common indexes. At least four entries an object: hashing
+    adds to an entry at most a quarter of what an object costs (6 us). Results come one an entry, so more than one entry
+    for each would put the next hash off for ever.
     """
-    return max(HASH_EVERY_MIN, 1 << (4 * items - 1).bit_length())
+    return max(HASH_EVERY_MIN, 1 << (max(4 * objects, results) - 1).bit_length())
 
 
 def hash_slices(capture: Capture) -> Generator[None, None, bytes]:

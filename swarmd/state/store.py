@@ -55,9 +55,10 @@ class State:
         return self._tables.index
 
     @property
-    def items(self) -> int:
-        """How many objects and results it holds: what hashing and copying it is proportional to."""
-        return sum(len(rows.objects) for rows in self._tables.by_table.values()) + len(self._results)
+    def hash_every(self) -> int:
+        """Entries from one full hash to the next, as `digest.hash_every` has it."""
+        objects = sum(len(rows.objects) for rows in self._tables.by_table.values())
+        return digests.hash_every(objects, len(self._results))
 
     # -- reads ------------------------------------------------------------------------------------------------
     def get(self, type_: type[O], id: str) -> O | None:

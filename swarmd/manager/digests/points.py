@@ -8,7 +8,7 @@ from typing import Final
 import trio
 
 from swarmd.manager.bell import Bell
-from swarmd.state.digest import AGREED_EVERY, hash_every, hash_slices
+from swarmd.state.digest import AGREED_EVERY, hash_slices
 from swarmd.state.snapshot import Capture
 from swarmd.state.store import State
 from swarmd.wire.peer import DigestPoint
@@ -60,7 +60,7 @@ class DigestPoints:
         """`state` has just come to an agreed index. Takes microseconds, and where a full hash is due some more: the
         dicts are copied (2 ms per 100,000 objects), and hashed later. One hash at a time: another is left out."""
         self._keep(DigestPoint(index=state.index, digest=state.digest))
-        if state.index % hash_every(state.items) == 0 and self._being_hashed is None:
+        if state.index % state.hash_every == 0 and self._being_hashed is None:
             self._being_hashed = state.capture()
             self._has_work.ring()
 

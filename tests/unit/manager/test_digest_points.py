@@ -20,9 +20,9 @@ from tests.unit.manager.local_store import LocalStore
 class FakeState:
     """A state that comes to any index at once."""
 
-    def __init__(self, items: int = 0) -> None:
+    def __init__(self, results: int = 0) -> None:
         self.index = 0
-        self.items = items
+        self.hash_every = hash_every(0, results)
 
     @property
     def digest(self) -> bytes:
@@ -35,8 +35,8 @@ class FakeState:
         return real.capture()
 
 
-def note(points: DigestPoints, *indexes: int, items: int = 10**9) -> None:
-    state = FakeState(items)
+def note(points: DigestPoints, *indexes: int, results: int = 10**9) -> None:
+    state = FakeState(results)
     for index in indexes:
         state.index = index
         points.applied(cast("Any", state))
@@ -54,7 +54,7 @@ def large_state() -> State:
     store = LocalStore()
     for number in range(8):
         store.write(lambda tx, number=number: [tx.create(Node(id=f"{number}-{n}")) for n in range(64)])  # type: ignore[misc]
-    while store.state.index % hash_every(store.state.items):
+    while store.state.index % store.state.hash_every:
         store.state.skip(store.state.index + 1, b"")
     return store.state
 
@@ -64,14 +64,23 @@ def test_agreed_indexes_are_those_of_the_index_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "every"), [(0, 256), (1, 256), (64, 256), (65, 512), (128, 512), (129, 1024), (100_000, 524_288)]
+    ("objects", "results", "every"),
+    [
+        *((0, 0, 256), (1, 0, 256), (64, 0, 256), (65, 0, 512), (128, 256, 512), (129, 0, 1024), (100_000, 9, 524_288)),
+        *((0, 256, 256), (0, 257, 512), (64, 65_536, 65_536)),
+    ],
 )
-def test_a_large_state_is_hashed_more_seldom(items: int, every: int) -> None:
-    assert hash_every(items) == every
+def test_a_large_state_is_hashed_more_seldom(objects: int, results: int, every: int) -> None:
+    assert hash_every(objects, results) == every
+
+
+def test_a_swarm_of_keyed_changes_is_hashed_although_each_leaves_a_result() -> None:
+    hashed = [index for index in range(1, 65_536) if index % hash_every(20, index) == 0]
+    assert hashed == [1 << power for power in range(8, 16)]
 
 
 def test_states_that_have_grown_apart_still_hash_at_common_indexes() -> None:
-    steps = [hash_every(items) for items in range(0, 5000, 7)]
+    steps = [hash_every(objects, objects) for objects in range(0, 5000, 7)]
     assert all(after % before == 0 for before, after in pairwise(steps))
     assert all(every % AGREED_EVERY == 0 for every in steps)
 
