@@ -90,6 +90,8 @@ class Events:
                 stdout=out,
                 stderr=err,
                 stdin=subprocess.DEVNULL,
+                # Whoever runs the tests in the background of a shell ignores it, and so would this.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def lines(self) -> list[dict[str, Any]]:
