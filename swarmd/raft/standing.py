@@ -18,6 +18,8 @@ from swarmd.raft.types import HardState, Message, MessageType, RaftRole, ReadRea
 
 TRANSFER: Final = 1
 """`Message.context` of a VOTE that a leader asked for: leases do not hold it up."""
+CROSSING_TICKS_MAX: Final = 1
+"""Questions of two members cross for as long as one of them travels, which is far less than two ticks."""
 
 
 class Standing:
@@ -152,10 +154,29 @@ class Standing:
         else:
             is_free = self._voted_for == message.source or (self._voted_for == 0 and self.leader == 0)
         is_granted = is_free and self._is_current(message)
+        if is_granted and is_pre and self._has_just_asked(message.source):
+            is_granted = self._gives_way_to(message)
         if is_granted and not is_pre:
             self._become_follower(self.term, 0)
             self._voted_for = message.source
         self._answer_vote(message, is_granted=is_granted)
+
+    def _has_just_asked(self, voter: int) -> bool:
+        """Whether this member stands, and its own question to `voter` may be on the way still. One that is older was
+        ignored or lost, and then who asks now must not be held up."""
+        is_asking = self.role is RaftRole.PRE_CANDIDATE and voter not in self._votes
+        return is_asking and self._elapsed_ticks <= CROSSING_TICKS_MAX
+
+    def _gives_way_to(self, rival: Message) -> bool:
+        """Two stand at once: the better log goes first, of equal ones the higher id, and the other waits again. Else
+        both would stand for the same term and half of the votes go to each. Pre-votes may always be withheld: this
+        costs no safety."""
+        log = self._log
+        rank = (rival.log_term, rival.index, rival.source)
+        if rank < (log.last_term, log.last_index, self.member_id):
+            return False
+        self._become_follower(self.term, 0)
+        return True
 
     def _is_current(self, message: Message) -> bool:
         """Raft 5.4.1: no vote for a candidate whose log is behind."""
