@@ -11,8 +11,8 @@ from typing import Final, TypeVar
 from swarmctl.client import Client
 from swarmd.errors import DeadlineExceeded, Invalid, NotFound, ResourceExhausted, Unavailable
 from swarmd.model import ID_ALPHABET, ID_LENGTH, Cluster, Node, Task, TaskState, is_id
+from swarmd.wire.cluster import GetCluster
 from swarmd.wire.control import (
-    GetCluster,
     GetObject,
     ListNodes,
     ListServices,

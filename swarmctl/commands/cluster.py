@@ -12,7 +12,7 @@ from swarmctl.render.cluster import cluster_list, cluster_summary
 from swarmctl.resolve import find_cluster
 from swarmctl.show import show_list, show_one
 from swarmctl.verbs import group, verb
-from swarmd.wire.control import GetCluster
+from swarmd.wire.cluster import GetCluster
 from swarmd.wire.methods import CLUSTER_GET
 
 app = group("cluster", "The swarm itself: settings and join tokens.")

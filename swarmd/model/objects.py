@@ -58,6 +58,10 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     message: str = ""
     addr: str = ""
     confirmed: bool = False
+    certificate: str = ""
+    """The fingerprint of the certificate that the leader saw at the last registration."""
+    issuer: str = ""
+    """The fingerprint of the root that signed it, as the leader verified it; filled in while the root is rotated."""
 
 
 class IssuanceState(IntEnum):
@@ -71,6 +75,16 @@ class IssuanceState(IntEnum):
     ROTATE = 5
 
 
+class EarlierCertificate(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """A certificate that was replaced and has not expired. It counts until its successor was seen in use."""
+
+    fingerprint: str
+    expires_at: float
+    is_revoked: bool = False
+
+
 class NodeCertificate(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
 ):
@@ -81,7 +95,11 @@ class NodeCertificate(
     state: IssuanceState = IssuanceState.UNKNOWN
     error: str = ""
     certificate: bytes = b""
+    """The leaf, and after it the cross-signed root while the root is rotated."""
     expires_at: float = 0.0
+    fingerprint: str = ""
+    """SHA-256 of the leaf's DER, 64 hex digits."""
+    earlier: tuple[EarlierCertificate, ...] = ()
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -163,13 +181,58 @@ class JoinTokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     manager: str = ""
 
 
+class RootRotation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """The root (PEM) that is to take the present one's place. Until every node has a certificate of it, all of them
+    trust the present one and accept it through `cross_signed`. Without a key an external CA signs."""
+
+    certificate: bytes
+    cross_signed: bytes
+    key: bytes = b""
+    started_at: float = 0.0
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"RootRotation(started_at={self.started_at})"
+
+
 class RootCA(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """The swarm's certificate authority (PEM). The key lives here and nowhere on disk in clear."""
+    """The swarm's certificate authority (PEM). The key lives here and nowhere on disk in clear; without one an external
+    CA signs."""
 
     certificate: bytes = b""
     key: bytes = b""
     digest: str = ""
     join_tokens: JoinTokens = JoinTokens()
+    rotation: RootRotation | None = None
+    last_forced_rotation: int = 0
+    """The `spec.ca.force_rotate` that was last acted upon."""
+
+    def __repr__(self) -> str:
+        """Without the key and the tokens."""
+        return f"RootCA(digest={self.digest!r}, rotation={self.rotation!r})"
+
+
+class UnlockKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """The key-encryption key of the managers' disks. Its version counts up with every change; `key` is empty while
+    autolock is off."""
+
+    version: int = 0
+    key: bytes = b""
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"UnlockKey(version={self.version})"
+
+
+class PayloadKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """Seals the payloads of secrets. Ids count up; the highest seals, the others open what they sealed."""
+
+    id: int
+    key: bytes
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"PayloadKey(id={self.id})"
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -181,6 +244,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     root_ca: RootCA = RootCA()
     feature_level: tuple[str, ...] = ()
     """Features that every manager has announced, so replicated data may use them."""
+    unlock_key: UnlockKey = UnlockKey()
+    payload_keys: tuple[PayloadKey, ...] = ()
 
 
 class RemovedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):

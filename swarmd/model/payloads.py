@@ -22,13 +22,28 @@ class SecretSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return f"SecretSpec(name={self.name!r}, data=<{len(self.data)} bytes>)"
 
 
+class SealedPayload(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """A payload sealed with AES-256-GCM under the cluster's payload key `key_id`, bound to its secret's id."""
+
+    key_id: int
+    nonce: bytes
+    ciphertext: bytes
+
+    def __repr__(self) -> str:
+        return f"SealedPayload({len(self.ciphertext)} bytes)"
+
+
 class Secret(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """A secret. `internal`: made by the swarm, and shown in no list."""
+    """A secret. `internal`: made by the swarm, and shown in no list. What is stored has its payload in `sealed`, and
+    `spec.data` is empty."""
 
     id: str
     meta: Meta = Meta()
     spec: SecretSpec
     internal: bool = False
+    sealed: SealedPayload | None = None
 
 
 class ConfigSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):

@@ -161,11 +161,41 @@ class DispatcherConfig(
     heartbeat_period_s: float = DEFAULT_HEARTBEAT_PERIOD_S
 
 
+class ExternalCA(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A signer of node certificates outside the swarm, asked over HTTPS. `ca_certificate`: the root (PEM) that it signs
+    for; empty means the present root."""
+
+    url: str
+    protocol: str = "cfssl"
+    options: dict[str, str] = {}
+    ca_certificate: bytes = b""
+
+
 class CAConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """How long node certificates live, and what becomes of a node that shows no token."""
+    """How long node certificates live, what becomes of a node that shows no token, and which root is wanted.
+
+    `signing_ca_*` (PEM) name the wanted root and its key; a higher `force_rotate` asks for a new one of the swarm's own
+    making. Neither the certificate nor the key is ever shown again (reference security 4.1).
+    """
 
     node_cert_expiry_s: float = DEFAULT_CERTIFICATE_EXPIRY_S
     tokenless_join: TokenlessJoin = TokenlessJoin.PENDING
+    external_cas: tuple[ExternalCA, ...] = ()
+    signing_ca_certificate: bytes = b""
+    signing_ca_key: bytes = b""
+    force_rotate: int = 0
+
+    def __repr__(self) -> str:
+        """Without the key: representations end in logs and tracebacks."""
+        return f"CAConfig(force_rotate={self.force_rotate}, external_cas={len(self.external_cas)})"
+
+
+class EncryptionConfig(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """Whether a manager's keys on disk are sealed with the unlock key, so that it stays locked after a restart."""
+
+    auto_lock_managers: bool = False
 
 
 class RaftConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -186,4 +216,5 @@ class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     dispatcher: DispatcherConfig = DispatcherConfig()
     ca: CAConfig = CAConfig()
     raft: RaftConfig = RaftConfig()
+    encryption: EncryptionConfig = EncryptionConfig()
     indices: tuple[IndexEntry, ...] = ()

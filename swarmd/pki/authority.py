@@ -162,6 +162,11 @@ def verify_issued(certificate: bytes, *, root: bytes, key: bytes, now: float) ->
     return subject
 
 
+def fingerprint(certificate: bytes) -> str:
+    """SHA-256 over the DER of the first certificate in this PEM, 64 hex digits. Raises `Invalid`."""
+    return load_certificate(certificate).fingerprint(hashes.SHA256()).hex()
+
+
 def root_digest(root: bytes) -> str:
     """SHA-256 over the exact PEM bytes, base 36, 50 characters: the digest in a join token."""
     return digest_of(root)

@@ -25,6 +25,9 @@ KINDS: Final = "kinds.1"
 """Networks, secrets, configs, volumes, extensions and resources; what templates and tasks say of them; indices of
 one's own; claims of the indexes that belong to these."""
 
+SECURITY: Final = "security.1"
+"""Root rotation, autolock, fingerprints of certificates, sealed payloads: fields of cluster, node and secret."""
+
 _NEW_KINDS: Final[frozenset[type]] = frozenset({Network, Secret, Config, Volume, Extension, Resource})
 
 _FIRST_INDEXES: Final = frozenset(
@@ -54,6 +57,8 @@ def raised_feature_level(level: Iterable[str], nodes: Iterable[Node]) -> tuple[s
 def feature_needed(object: StoredObject) -> str:
     """The feature that every manager must have before `object` may stand in the log; "" if it could from the first
     version on. Tasks are not looked at: they are made after a service that was."""
+    if _is_of_security(object):
+        return SECURITY
     if isinstance(object, Node | Cluster):
         is_new = bool(object.spec.indices)
     elif isinstance(object, Service):
@@ -61,6 +66,29 @@ def feature_needed(object: StoredObject) -> str:
     else:
         is_new = type(object) in _NEW_KINDS
     return KINDS if is_new else ""
+
+
+def _is_of_security(object: StoredObject) -> bool:
+    """Whoever knows these fields knows all that is older, too."""
+    if isinstance(object, Node):
+        certificate, status = object.certificate, object.status
+        return bool(certificate.fingerprint or certificate.earlier or status.certificate or status.issuer)
+    if isinstance(object, Secret):
+        return object.sealed is not None
+    if not isinstance(object, Cluster):
+        return False
+    ca, root = object.spec.ca, object.root_ca
+    return bool(
+        object.unlock_key.version
+        or object.payload_keys
+        or object.spec.encryption.auto_lock_managers
+        or ca.external_cas
+        or ca.signing_ca_certificate
+        or ca.signing_ca_key
+        or ca.force_rotate
+        or root.rotation
+        or root.last_forced_rotation
+    )
 
 
 def feature_of_kind(type_: type) -> str:

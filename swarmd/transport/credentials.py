@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 import ssl
 from collections.abc import Iterator, Mapping
@@ -9,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from swarmd.errors import Invalid, Unauthenticated
-from swarmd.pki import CA_SERVER_NAME, OU_OF_ROLE, read_subject, verify_issued
+from swarmd.pki import CA_SERVER_NAME, OU_OF_ROLE, fingerprint, read_subject, verify_issued
 from swarmd.wire.identity import Identity
 
 SERVER_NAME: Final = "swarm-manager"
@@ -49,7 +51,13 @@ class Credentials:
             raise Invalid(f"certificate, key and root do not fit together: {error}") from error
         _tune_server(server)
         self._server, self._client = server, client
-        self.identity = Identity(node_id=subject.node_id, role=subject.role, swarm_id=subject.swarm_id)
+        self.identity = Identity(
+            node_id=subject.node_id,
+            role=subject.role,
+            swarm_id=subject.swarm_id,
+            fingerprint=fingerprint(certificate),
+            not_after=subject.not_after,
+        )
         self.root = root
 
     def server_context(self) -> ssl.SSLContext:
@@ -76,8 +84,8 @@ def joining_context(root: bytes | None) -> ssl.SSLContext:
     return context
 
 
-def identity_of(certificate: Mapping[str, Any]) -> Identity | None:
-    """Who a peer's verified certificate (as `ssl` parses it) says it is; None without one.
+def identity_of(certificate: Mapping[str, Any], der: bytes = b"") -> Identity | None:
+    """Who a peer's verified certificate (as `ssl` parses it, and its bytes) says it is; None without one.
 
     Raises `Unauthenticated` for a certificate that our authority would not have made: several names, or no known role.
     """
@@ -94,7 +102,13 @@ def identity_of(certificate: Mapping[str, Any]) -> Identity | None:
         raise Unauthenticated("the peer's certificate does not name one node, one role and one swarm")
     if not node_ids[0] or not swarms[0]:
         raise Unauthenticated("the peer's certificate has an empty name")
-    return Identity(node_id=node_ids[0], role=_ROLE_OF_OU[units[0]], swarm_id=swarms[0])
+    return Identity(
+        node_id=node_ids[0],
+        role=_ROLE_OF_OU[units[0]],
+        swarm_id=swarms[0],
+        fingerprint=hashlib.sha256(der).hexdigest() if der else "",
+        not_after=float(ssl.cert_time_to_seconds(certificate["notAfter"])) if "notAfter" in certificate else math.inf,
+    )
 
 
 def _context(protocol: int, root: bytes) -> ssl.SSLContext:

@@ -136,7 +136,7 @@ async def _connect_tls(host: str, port: int, context: ssl.SSLContext, server_nam
 
 
 def _peer_identity(stream: TlsStream, hello: Hello) -> Identity | None:
-    identity = identity_of(stream.peer_certificate)
+    identity = identity_of(stream.peer_certificate, stream.peer_certificate_der)
     if identity is not None and hello.swarm and identity.swarm_id != hello.swarm:
         raise Unauthenticated(f"node {identity.node_id} belongs to another swarm")
     return identity

@@ -112,7 +112,8 @@ class Listener:
         await trio.lowlevel.wait_readable(stream.socket)
         async with self._handshakes:
             await tls.do_handshake()
-            peer = Caller(identity=identity_of(tls.peer_certificate), address=address)
+            der = tls.peer_certificate_der
+            peer = Caller(identity=identity_of(tls.peer_certificate, der), address=address, certificate=der)
             return await establish(
                 nursery,
                 tls,

@@ -48,6 +48,11 @@ class TlsStream(trio.abc.Stream):
         """What the peer's verified certificate says, as `ssl` parses it; empty if there is none or it is unverified."""
         return self._object.getpeercert() or {}
 
+    @property
+    def peer_certificate_der(self) -> bytes:
+        """The peer's leaf; empty if there is none."""
+        return self._object.getpeercert(binary_form=True) or b""
+
     async def do_handshake(self) -> None:
         """Complete the handshake, or tell the peer why not and raise."""
         try:

@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import msgspec
 
-from swarmd.model import Cluster, Node, NodeSpec, Service, ServiceSpec, Task
+from swarmd.model import Node, NodeSpec, Service, ServiceSpec, Task
 from swarmd.wire.disk import DiskReport
 
 
@@ -159,16 +159,6 @@ class TaskList(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     """By service name, then slot, newest first."""
 
     tasks: tuple[Task, ...]
-
-
-class GetCluster(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The one cluster object."""
-
-
-class ClusterView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The cluster with its join tokens and without its CA key."""
-
-    cluster: Cluster
 
 
 class StatusRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

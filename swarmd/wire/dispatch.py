@@ -30,6 +30,9 @@ class SessionMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     managers: tuple[ManagerPeer, ...]
     root_ca: bytes
     heartbeat_period_s: float
+    revoked: tuple[str, ...] = ()
+    """Fingerprints of certificates of managers that are none any more and have not expired: a node trusts no peer that
+    shows one of them."""
 
 
 class HeartbeatRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

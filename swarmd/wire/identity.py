@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from swarmd.model import Role
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a verified certificate says: CN, OU, O."""
+    """What a verified certificate says: CN, OU, O, which one it is, and until when."""
 
     node_id: str
     role: Role
     swarm_id: str
+    fingerprint: str = ""
+    """SHA-256 of its DER, 64 hex digits. Empty where nothing was verified: the control socket."""
+    not_after: float = math.inf
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -28,6 +33,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     forwarder: Identity | None = None
     uid: int | None = None
     """Control socket only: the peer's user id."""
+    certificate: bytes = b""
+    """The peer's leaf (DER), of a direct connection."""
 
     @property
     def actor(self) -> str:
@@ -45,3 +52,5 @@ class ForwardedCaller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     swarm_id: str = ""
     is_local: bool = False
     address: str = ""
+    fingerprint: str | msgspec.UnsetType = msgspec.UNSET
+    uid: int | msgspec.UnsetType = msgspec.UNSET

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar
 
 from swarmd.model import Role
-from swarmd.wire import ca, control, disk, dispatch, peer, raft_status, watch
+from swarmd.wire import audit, ca, cluster, control, disk, dispatch, payloads, peer, raft_status, watch
 
 Req = TypeVar("Req")
 Resp = TypeVar("Resp")
@@ -73,6 +73,15 @@ CA_ROOT = Method("ca.root", ca.RootRequest, ca.RootReply, roles=ANYONE, anonymou
 CA_ISSUE = Method("ca.issue", ca.IssueRequest, ca.IssueReply, roles=ANYONE, anonymous=True, serves=Serves.LEADER_PROXY)
 CA_STATUS = Method(
     "ca.status", ca.StatusRequest, ca.StatusReply, roles=ANYONE, anonymous=True, serves=Serves.LEADER_PROXY
+)
+
+CA_UNLOCK_KEY = Method(
+    "ca.unlock_key",
+    cluster.GetUnlockKey,
+    cluster.UnlockKeyReply,
+    roles=MANAGERS,
+    socket=True,
+    serves=Serves.LEADER_PROXY,
 )
 
 # -- managers among themselves ---------------------------------------------------------------------------------------
@@ -146,10 +155,24 @@ SERVICE_UPDATE = _control("service.update", control.UpdateService, control.Servi
 SERVICE_REMOVE = _control("service.remove", control.RemoveObject, control.Removed, mutates=True)
 TASK_LIST = _control("task.list", control.ListTasks, control.TaskList, mutates=False)
 TASK_GET = _control("task.get", control.GetObject, control.TaskView, mutates=False)
-CLUSTER_GET = _control("cluster.get", control.GetCluster, control.ClusterView, mutates=False)
+SECRET_LIST = _control("secret.list", payloads.ListPayloads, payloads.SecretList, mutates=False)
+SECRET_GET = _control("secret.get", control.GetObject, payloads.SecretView, mutates=False)
+SECRET_CREATE = _control("secret.create", payloads.CreateSecret, payloads.SecretView, mutates=True)
+SECRET_UPDATE = _control("secret.update", payloads.UpdateSecret, payloads.SecretView, mutates=True)
+SECRET_REMOVE = _control("secret.remove", control.RemoveObject, control.Removed, mutates=True)
+CONFIG_LIST = _control("config.list", payloads.ListPayloads, payloads.ConfigList, mutates=False)
+CONFIG_GET = _control("config.get", control.GetObject, payloads.ConfigView, mutates=False)
+CONFIG_CREATE = _control("config.create", payloads.CreateConfig, payloads.ConfigView, mutates=True)
+CONFIG_UPDATE = _control("config.update", payloads.UpdateConfig, payloads.ConfigView, mutates=True)
+CONFIG_REMOVE = _control("config.remove", control.RemoveObject, control.Removed, mutates=True)
+CLUSTER_GET = _control("cluster.get", cluster.GetCluster, cluster.ClusterView, mutates=False)
+CLUSTER_UPDATE = _control("cluster.update", cluster.UpdateCluster, cluster.ClusterView, mutates=True)
+CLUSTER_UNLOCK = Method("cluster.unlock", cluster.Unlock, cluster.Unlocked, roles=MANAGERS, socket=True)
+NODE_RENEW = _control("node.renew", control.GetObject, control.NodeView, mutates=True)
 RAFT_STATUS = _control("raft.status", raft_status.RaftStatusRequest, raft_status.RaftStatusReply, mutates=False)
 RAFT_ROTATE_KEY = _control("raft.rotate_key", raft_status.RotateKey, raft_status.KeyRotated, mutates=False)
 STATUS = _control("status", control.StatusRequest, control.StatusReply, mutates=False)
+AUDIT = Method("audit", audit.AuditRequest, audit.AuditMessage, roles=MANAGERS, socket=True, shape=Shape.SERVER_STREAM)
 WATCH = Method("watch", watch.WatchRequest, watch.WatchMessage, roles=MANAGERS, socket=True, shape=Shape.SERVER_STREAM)
 
 METHODS: Final[dict[str, Method[Any, Any]]] = {

@@ -16,7 +16,7 @@ from typing import Any, Final
 from swarmctl.client import Client
 from swarmctl.environment import Environment
 from swarmd.errors import SwarmError
-from swarmd.wire import control, methods
+from swarmd.wire import cluster, methods
 from tests.e2e.machines import Failed, Machine, Swarm
 
 TASKS: Final = int(os.environ.get("LARGE_TASKS", "100000"))
@@ -77,7 +77,7 @@ class LargeMachine(Machine):
         while True:
             try:
                 with Client(self.socket, Environment()) as client:
-                    client.read(methods.CLUSTER_GET, control.GetCluster())
+                    client.read(methods.CLUSTER_GET, cluster.GetCluster())
                 return
             except SwarmError:
                 if time.monotonic() > give_up_at or not self.is_up:

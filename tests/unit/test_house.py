@@ -24,7 +24,7 @@ DOCUMENTS: Final = ("README.md", "CONTRIBUTING.md")
 TESTED_THROUGH: Final[dict[str, tuple[str, ...]]] = {
     "e2e/test_bad_inputs.py": ("__main__",),
     "e2e/test_operations.py": ("node.*",),
-    "e2e/test_crashes.py": ("manager.*",),
+    "e2e/test_crashes.py": ("manager.*", "wire.audit", "wire.payloads"),
     "unit/agent/test_agent.py": (
         *("agent.connector", "agent.ledger", "agent.reporter", "agent.session", "agent.task_runner", "agent.worker"),
     ),

@@ -8,7 +8,7 @@ from swarmd.errors import Unavailable
 from swarmd.manager.control_api import redact
 from swarmd.manager.control_api.access import Access
 from swarmd.transport.connection import Call, UnaryHandler
-from swarmd.wire.control import ClusterView, GetCluster
+from swarmd.wire.cluster import ClusterView, GetCluster
 from swarmd.wire.methods import CLUSTER_GET, Method
 
 

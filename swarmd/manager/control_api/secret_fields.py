@@ -8,17 +8,24 @@ from typing import Any, Final
 import msgspec
 
 from swarmd.model import (
+    CAConfig,
+    Cluster,
     ConfigSpec,
     ContainerSpec,
     Driver,
+    ExternalCA,
     IndexEntry,
     JoinTokens,
     NodeCertificate,
+    PayloadKey,
     Resource,
     RootCA,
+    RootRotation,
+    SealedPayload,
     SecretReference,
     SecretSpec,
     StoredObject,
+    UnlockKey,
     VolumeInfo,
     VolumePublishStatus,
     VolumeSecret,
@@ -28,6 +35,14 @@ from swarmd.model import (
 SECRET: Final[frozenset[tuple[type[msgspec.Struct], str]]] = frozenset(
     {
         (RootCA, "key"),
+        (RootRotation, "key"),
+        (CAConfig, "signing_ca_key"),
+        (CAConfig, "signing_ca_certificate"),
+        (UnlockKey, "key"),
+        (PayloadKey, "key"),
+        (SealedPayload, "nonce"),
+        (SealedPayload, "ciphertext"),
+        (ExternalCA, "options"),
         (JoinTokens, "worker"),
         (JoinTokens, "manager"),
         (NodeCertificate, "csr"),
@@ -45,6 +60,12 @@ somebody decides otherwise."""
 SHOWN: Final[frozenset[tuple[type[msgspec.Struct], str]]] = frozenset(
     {
         (RootCA, "certificate"),
+        (RootRotation, "certificate"),
+        (RootRotation, "cross_signed"),
+        (ExternalCA, "ca_certificate"),
+        (SealedPayload, "key_id"),
+        (Cluster, "unlock_key"),
+        (Cluster, "payload_keys"),
         (IndexEntry, "key"),
         (ContainerSpec, "secrets"),
         (SecretReference, "secret_id"),

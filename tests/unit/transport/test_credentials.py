@@ -11,7 +11,6 @@ import pytest
 from swarmd.errors import Invalid, Unauthenticated
 from swarmd.model import Role
 from swarmd.transport.credentials import Credentials, identity_of, joining_context
-from swarmd.wire.identity import Identity
 
 from .certificates import SWARM_ID, TestAuthority
 
@@ -34,15 +33,17 @@ def _handshake(client: ssl.SSLContext, server: ssl.SSLContext, name: str | None)
 
 def test_credentials_say_who_they_are() -> None:
     credentials = AUTHORITY.credentials("n1", Role.WORKER)
-    assert credentials.identity == Identity(node_id="n1", role=Role.WORKER, swarm_id=SWARM_ID)
+    own = credentials.identity
+    assert (own.node_id, own.role, own.swarm_id) == ("n1", Role.WORKER, SWARM_ID)
+    assert len(own.fingerprint) == 64
     assert credentials.root == AUTHORITY.root
 
 
 def test_both_ends_know_each_other_over_tls_1_3() -> None:
     server, client = AUTHORITY.credentials("m1"), AUTHORITY.credentials("w1", Role.WORKER)
     near, far = _handshake(client.client_context(), server.server_context(), "swarm-manager")
-    assert identity_of(near.getpeercert()) == server.identity
-    assert identity_of(far.getpeercert()) == client.identity
+    assert identity_of(near.getpeercert(), near.getpeercert(binary_form=True)) == server.identity
+    assert identity_of(far.getpeercert(), far.getpeercert(binary_form=True)) == client.identity
     assert near.version() == far.version() == "TLSv1.3"
 
 
