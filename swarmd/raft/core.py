@@ -99,6 +99,11 @@ class RaftCore(Standing):
         return self._log.configuration
 
     @property
+    def committed_configuration(self) -> Configuration:
+        """The latest that is known to be committed, and so not undone any more."""
+        return self._log.committed_configuration
+
+    @property
     def is_leader(self) -> bool:
         """Whether this member leads its term (it may not know yet that another term began)."""
         return self._leadership is not None

@@ -104,13 +104,15 @@ class Nemesis:
 
     def _lose_a_disk(self) -> None:
         """A damaged log: the member never speaks under this id again, and joins as a new one once it is removed. One at
-        a time, and only where the others can go on without it."""
+        a time, and only where the others can go on without it: what counts is committed, for a removal that is not may
+        be undone, and then two of four are gone."""
         leaders = self._world.leaders()
         if self._lost or not leaders:
             return
-        voters = max(leaders, key=lambda m: m.core.term).core.configuration.voters
-        if len(voters) >= 3:
-            lost = self._rng.choice(voters)
+        core = max(leaders, key=lambda m: m.core.term).core
+        settled = core.committed_configuration.voters
+        if min(len(settled), len(core.configuration.voters)) >= 3:
+            lost = self._rng.choice(settled)
             self._world.retire(lost)
             self._world.count["disks lost"] += 1
             self._lost.add(lost)
@@ -122,7 +124,7 @@ class Nemesis:
                 member = leader.core.configuration.member(lost)
                 if member is not None:
                     self._propose(leader, MembershipChange(kind=ChangeKind.REMOVE, member=member))
-                elif lost in leader.core.configuration.removed and not self.is_resting:
+                elif lost in leader.core.committed_configuration.removed and not self.is_resting:
                     self._lost.discard(lost)
                     self._add(leader)
         if self._lost and not self.is_resting:
