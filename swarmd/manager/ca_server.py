@@ -1,7 +1,8 @@
 """The CA's three doors: root, issue, status (reference security 2.2, 3.1; SwarmKit `ca/server.go`).
 
 `decide` says what a caller may get; the transaction that records the request also signs it, so that a stored
-certificate always belongs to the stored request, and a node is issued or it is not there.
+certificate always belongs to the stored request, and a node is issued or it is not there. Where an external CA signs,
+the request is recorded and `loops.signer` has it signed.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from swarmd.pki import (
     have_same_key,
     parse_token,
     role_of_token,
+    signing_of,
 )
 from swarmd.state.command import Table
 from swarmd.state.transaction import Transaction
@@ -61,7 +63,9 @@ STATUS_WAIT_S_MAX: Final = 30.0
 STATUS_MARGIN_S: Final = 0.25
 """An undecided request is answered this much before the caller's deadline, so that it learns that we are alive."""
 
-_DECIDED: Final = frozenset({IssuanceState.ISSUED, IssuanceState.ROTATE, IssuanceState.FAILED})
+_CERTIFIED: Final = frozenset({IssuanceState.ISSUED, IssuanceState.ROTATE})
+"""The record's certificate is for the record's request."""
+_DECIDED: Final = _CERTIFIED | {IssuanceState.FAILED}
 
 
 class Admit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -104,7 +108,7 @@ def decide(request: ca.IssueRequest, identity: Identity | None, cluster: Cluster
 def _by_old_key(request: ca.IssueRequest, cluster: Cluster) -> Renew:
     try:
         subject = authenticate_renewal(
-            request.renewal_certificate, request.csr, request.renewal_signature, root=cluster.root_ca.certificate
+            request.renewal_certificate, request.csr, request.renewal_signature, root=_roots_of(cluster)
         )
     except Invalid as error:
         raise PermissionDenied(f"the old certificate does not let this node in: {error.message}") from error
@@ -241,7 +245,7 @@ class CAServer:
         return ca.StatusReply(
             state=certificate.state,
             role=certificate.role,
-            certificate=certificate.certificate,
+            certificate=certificate.certificate if certificate.state in _CERTIFIED else b"",
             error=certificate.error,
         )
 
@@ -290,15 +294,20 @@ class CAServer:
             raise Invalid("this certificate request is another node's", field="$.csr")
         if node.certificate.csr == request.csr and _stands(node):
             return node.id
-        certificate = self._certifier.certify(cluster, request.csr, node.id, node.role, tx.now)
+        certificate = self._certifier.certify(cluster, request.csr, node.id, node.role, tx.now, before=node.certificate)
         tx.update(msgspec.structs.replace(node, certificate=certificate))
         return node.id
 
 
 def _require(cluster: Cluster | None) -> Cluster:
-    if cluster is None or not cluster.root_ca.key:
+    if cluster is None or not cluster.root_ca.certificate:
         raise Unavailable("this swarm has no certificate authority yet", hint="try again in a moment")
     return cluster
+
+
+def _roots_of(cluster: Cluster) -> bytes:
+    """What a node's certificate may be of: while the root is rotated either the present one or the next."""
+    return cluster.root_ca.certificate + signing_of(cluster.root_ca).certificate
 
 
 def _require_known_key(node: Node, renew: Renew) -> None:
@@ -311,5 +320,6 @@ def _require_known_key(node: Node, renew: Renew) -> None:
 
 
 def _stands(node: Node) -> bool:
-    """Whether the node's certificate already says what a new one would say."""
-    return node.certificate.state is IssuanceState.ISSUED and node.certificate.role is node.role
+    """Whether the node's certificate already says what a new one would say, or somebody is about to sign one."""
+    certificate = node.certificate
+    return certificate.role is node.role and certificate.state in (IssuanceState.ISSUED, IssuanceState.RENEW)

@@ -224,6 +224,7 @@ class Manager:
             features=self._around.features,
             disks=self._disks,
             local_root=lambda: self._around.credentials.root,
+            foreign_context=self._around.credentials.foreign_context,
             close_peers=self._listener.close_peers,
             now=self._around.now,
             rng=self._around.rng,

@@ -24,9 +24,18 @@ from swarmd.manager.disk_watch import DiskWatch
 from swarmd.manager.dispatcher import Dispatcher
 from swarmd.manager.dispatcher import handlers as dispatcher_handlers
 from swarmd.manager.drained_leader import DrainedLeader
+from swarmd.manager.external_ca import ExternalSigners, MakeContext
 from swarmd.manager.feature_level import FeatureLevelLoop
 from swarmd.manager.key_rotation import KeyRotation
-from swarmd.manager.loops import AllocatorLoop, OrchestratorLoop, ReaperLoop, RoleManagerLoop, SchedulerLoop
+from swarmd.manager.loops import (
+    AllocatorLoop,
+    OrchestratorLoop,
+    ReaperLoop,
+    RoleManagerLoop,
+    RootRotationLoop,
+    SchedulerLoop,
+    SignerLoop,
+)
 from swarmd.manager.members import Members
 from swarmd.manager.peers import RAFT_CLASS, Peers
 from swarmd.manager.proxy import LeaderLink, LeaderProxy, is_node
@@ -79,6 +88,7 @@ class Parts:
         features: tuple[str, ...],
         disks: DiskReports,
         local_root: Callable[[], bytes],
+        foreign_context: MakeContext,
         close_peers: Callable[[str], None],
         now: Callable[[], float],
         rng: random.Random,
@@ -120,6 +130,7 @@ class Parts:
         )
         self._removals_for_divergence: dict[str, list[float]] = {}
         self.ca_server = CAServer(self.store, local_root=local_root)
+        self.signers = ExternalSigners(foreign_context)
         self.leadership = Leadership(self.driver, self._components_of_a_reign, ended=self._reign_ended)
         self.dispatcher: Dispatcher | None = None
         """The present reign's, while this manager leads."""
@@ -137,6 +148,8 @@ class Parts:
             recall=self.driver.state.known_result,
             admit=self.read_only.check,
             now=self._now,
+            rng=self._rng,
+            signers=self.signers,
         )
         handlers: dict[Method[Any, Any], Any] = {
             methods.CA_ROOT: self.ca_server.root,
@@ -183,6 +196,8 @@ class Parts:
             partial(SchedulerLoop, store, now=now, rng=rng),
             partial(ReaperLoop, store, now=now, rng=rng),
             partial(RoleManagerLoop, store, self.members, now=now, rng=rng),
+            partial(SignerLoop, store, self.signers, now=now, rng=rng),
+            partial(RootRotationLoop, store, now=now, rng=rng),
             partial(FeatureLevelLoop, store, known=self._features, rng=rng),
             partial(DiskWatch, self.driver, self.members),
             partial(DigestWatch, self.driver, self.members, self.digest_board, self._removals_for_divergence),

@@ -35,6 +35,7 @@ from swarmd.model.specs import (
     ServiceSpec,
     TaskSpec,
 )
+from swarmd.model.validate_ca import check_ca
 
 NODE_NAME_CHARACTERS_MAX: Final = 255
 REPLICAS_MAX: Final = 1_000_000
@@ -48,7 +49,6 @@ HEARTBEAT_PERIOD_S_MIN: Final = 1.0
 HEARTBEAT_PERIOD_S_MAX: Final = 300.0
 TICKS_MAX: Final = 600
 SNAPSHOT_INTERVAL_MIN: Final = 100
-CERTIFICATE_EXPIRY_S_MIN: Final = 3600.0
 
 _SIGNALS = """
     ABRT ALRM BUS CHLD CONT FPE HUP ILL INT IO KILL PIPE PROF PWR QUIT RTMAX RTMIN SEGV STKFLT STOP SYS TERM TRAP TSTP
@@ -110,12 +110,7 @@ def validate_cluster_spec(spec: ClusterSpec) -> None:
         minimum=HEARTBEAT_PERIOD_S_MIN,
         maximum=HEARTBEAT_PERIOD_S_MAX,
     )
-    check_duration(
-        spec.ca.node_cert_expiry_s,
-        "$.ca.node_cert_expiry_s",
-        "the lifetime of certificates",
-        minimum=CERTIFICATE_EXPIRY_S_MIN,
-    )
+    check_ca(spec.ca, "$.ca")
     _check_raft(spec.raft, "$.raft")
     check_indices(spec.indices, "$.indices")
     check_size(spec)

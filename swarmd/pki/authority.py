@@ -15,17 +15,19 @@ import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from swarmd.errors import Invalid
 from swarmd.model import Role
 from swarmd.pki.pem import (
+    SigningKey,
     key_pem,
     load_certificate,
     load_certificates,
     load_csr,
     load_key,
+    load_signing_key,
     pem,
     require_accepted_key,
     spki,
@@ -66,7 +68,7 @@ class Authority:
     def __init__(self, certificate: bytes, key: bytes) -> None:
         """Raises `Invalid` unless the key is the certificate's."""
         self._root = load_certificate(certificate)
-        self._key = load_key(key)
+        self._key = load_signing_key(key)
         if spki(self._root.public_key()) != spki(self._key.public_key()):
             raise Invalid("the authority's key does not belong to its certificate")
         self.certificate = certificate
@@ -101,7 +103,6 @@ class Authority:
         It ends `expiry_s` after `now`, or with the root if that comes first.
         """
         public_key = require_accepted_key(load_csr(csr))
-        root_ski = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
         not_after = min(now + expiry_s, self._root.not_valid_after_utc.timestamp())
         certificate = (
             x509.CertificateBuilder()
@@ -120,10 +121,41 @@ class Authority:
             .add_extension(_alternative_names(node_id, role), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(root_ski),
+                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_identifier_of(self._root)),
                 critical=False,
             )
-            .sign(self._key, hashes.SHA256())
+            .sign(self._key, signature_hash(self._key))
+        )
+        return pem(certificate)
+
+    def cross_sign(self, root: bytes) -> bytes:
+        """`root` (PEM) signed by this one: the same subject, key, validity and key identifier, so that whatever it
+        signs holds for those who trust either. Raises `Invalid` if this root may have no authority below it."""
+        own = basic_constraints_of(self._root)
+        if own is None or not own.ca or own.path_length == 0:
+            raise Invalid("the present root may have no authority below it, so it cannot vouch for another")
+        new = load_certificate(root)
+        constraints = basic_constraints_of(new)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(new.subject)
+            .issuer_name(self._root.subject)
+            .public_key(new.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(new.not_valid_before_utc)
+            .not_valid_after(new.not_valid_after_utc)
+            .add_extension(
+                x509.BasicConstraints(ca=True, path_length=constraints.path_length if constraints else None),
+                critical=True,
+            )
+            .add_extension(_key_usage(is_authority=True), critical=True)
+            .add_extension(key_identifier_of(new), critical=False)
+            .add_extension(
+                # The signer's own: with another one OpenSSL takes the certificate for self-signed (reference 11).
+                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_identifier_of(self._root)),
+                critical=False,
+            )
+            .sign(self._key, signature_hash(self._key))
         )
         return pem(certificate)
 
@@ -208,6 +240,30 @@ def subject_of(certificate: x509.Certificate) -> Subject:
         not_before=certificate.not_valid_before_utc.timestamp(),
         not_after=certificate.not_valid_after_utc.timestamp(),
     )
+
+
+def key_identifier_of(root: x509.Certificate) -> x509.SubjectKeyIdentifier:
+    """What certificates that `root` signed call its key: as it says itself, else SHA-1 of the key."""
+    for extension in root.extensions:
+        if isinstance(extension.value, x509.SubjectKeyIdentifier):
+            return extension.value
+    return x509.SubjectKeyIdentifier.from_public_key(root.public_key())
+
+
+def basic_constraints_of(certificate: x509.Certificate) -> x509.BasicConstraints | None:
+    """Whether it is an authority's, if it says so."""
+    for extension in certificate.extensions:
+        if isinstance(extension.value, x509.BasicConstraints):
+            return extension.value
+    return None
+
+
+def signature_hash(key: SigningKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
+    """As strong as the key is (reference security 1.1)."""
+    from_384, from_512 = (3072, 4096) if isinstance(key, rsa.RSAPrivateKey) else (384, 521)
+    if key.key_size < from_384:
+        return hashes.SHA256()
+    return hashes.SHA384() if key.key_size < from_512 else hashes.SHA512()
 
 
 def _is_issued_by(leaf: x509.Certificate, issuer: x509.Certificate) -> bool:

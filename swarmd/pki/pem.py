@@ -1,15 +1,16 @@
 """PEM and DER to objects of `cryptography` and back; whatever cannot be read is `Invalid`.
 
-Accepted keys are ECDSA on P-256 (what nodes make) and P-384: nothing weaker, and nothing that is slow to check.
+Accepted keys of nodes are ECDSA on P-256 (what nodes make) and P-384: nothing weaker, and nothing that is slow to
+check. A root may also be P-521 or RSA: an operator brings it, and it signs seldom.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -25,6 +26,14 @@ CSR_BYTES_MAX: Final = 16 << 10
 CERTIFICATE_BYTES_MAX: Final = 64 << 10
 """A bundle of some twenty certificates."""
 CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
+ROOT_CURVES: Final = (*CURVES, ec.SECP521R1)
+RSA_BITS_MIN: Final = 2048
+RSA_BITS_MAX: Final = 8192
+"""Beyond it every handshake would pay for what nobody asks for."""
+RSA_EXPONENT_MIN: Final = 3
+
+SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+"""A root's."""
 
 _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 
@@ -94,12 +103,33 @@ def load_key(key: bytes) -> ec.EllipticCurvePrivateKey:
     return loaded
 
 
+def load_signing_key(key: bytes) -> SigningKey:
+    """The unencrypted private key of a root in `key` (PEM)."""
+    try:
+        loaded = load_pem_private_key(key, password=None)
+    except _UNREADABLE as error:
+        raise Invalid("this is no unencrypted private key") from error
+    if not isinstance(loaded, SigningKey) or not may_sign_for_a_swarm(loaded.public_key()):
+        raise Invalid(
+            f"a root's key is ECDSA on P-256, P-384 or P-521, or RSA of {RSA_BITS_MIN} to {RSA_BITS_MAX} bits"
+        )
+    return loaded
+
+
+def may_sign_for_a_swarm(key: CertificatePublicKeyTypes) -> bool:
+    """Whether this is a kind of key that a root may have."""
+    if isinstance(key, rsa.RSAPublicKey):
+        is_sound = key.public_numbers().e >= RSA_EXPONENT_MIN
+        return is_sound and RSA_BITS_MIN <= key.key_size <= RSA_BITS_MAX
+    return isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ROOT_CURVES)
+
+
 def pem(object: x509.Certificate | x509.CertificateSigningRequest) -> bytes:
     """`object` as PEM."""
     return object.public_bytes(Encoding.PEM)
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: SigningKey) -> bytes:
     """`key` as unencrypted PKCS#8 PEM."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 

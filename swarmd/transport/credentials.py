@@ -51,6 +51,7 @@ class Credentials:
             raise Invalid(f"certificate, key and root do not fit together: {error}") from error
         _tune_server(server)
         self._server, self._client = server, client
+        self._pair = (certificate, key)
         self.identity = Identity(
             node_id=subject.node_id,
             role=subject.role,
@@ -67,6 +68,17 @@ class Credentials:
     def client_context(self) -> ssl.SSLContext:
         """Verifies that the peer is a manager of this swarm's root (SAN `swarm-manager`)."""
         return self._client
+
+    def foreign_context(self, roots: bytes) -> ssl.SSLContext:
+        """For a server that is no node: one of `roots` (PEM) must vouch for its name, it is shown this node's
+        certificate, and TLS 1.2 will do. Raises `Invalid` for roots that are none."""
+        try:
+            context = _context(ssl.PROTOCOL_TLS_CLIENT, roots)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            _load_chain(context, *self._pair)
+        except (ssl.SSLError, ValueError) as error:
+            raise Invalid(f"these are no root certificates: {error}") from error
+        return context
 
 
 def joining_context(root: bytes | None) -> ssl.SSLContext:

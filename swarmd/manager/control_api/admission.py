@@ -37,7 +37,8 @@ class AdmissionHandlers:
         return {NODE_ACCEPT: self.accept, NODE_REJECT: self.reject}
 
     async def accept(self, call: Call, request: AcceptNode) -> NodeView:
-        """Let it in: its certificate is made in the transaction that accepts it. Accepted before: success.
+        """Let it in: its certificate is made in the transaction that accepts it, or by the external CA after it.
+        Accepted before: success.
 
         Raises `Invalid` without a code, `PermissionDenied` for another code than the node's, `NotFound`.
         """
@@ -65,7 +66,7 @@ class AdmissionHandlers:
         node, cluster = tx.node(request.id), tx.cluster()
         if node is None:
             raise not_found(request.id)
-        if cluster is None or not cluster.root_ca.key:
+        if cluster is None or not cluster.root_ca.certificate:
             raise Unavailable("this swarm has no certificate authority yet", hint="try again in a moment")
         if not same_code(request.join_code, join_code(cluster.root_ca.certificate, node.certificate.csr)):
             raise PermissionDenied(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,13 +15,14 @@ from swarmd.manager.control_api.status import StatusHandler
 from swarmd.manager.control_api.tasks import TaskHandlers
 from swarmd.manager.control_api.views import LocalNode, RaftView
 from swarmd.manager.control_api.watch import WatchHandler
+from swarmd.manager.external_ca import ExternalSigners
 from swarmd.manager.proposer import Store
 from swarmd.transport.connection import StreamHandler, UnaryHandler
 from swarmd.wire.methods import Method
 
 
 class ControlApi:
-    """Serves `node.*`, `service.*`, `task.*`, `cluster.get`, `status` and `watch` on any manager.
+    """Serves `node.*`, `service.*`, `task.*`, `cluster.*`, `status` and `watch` on any manager.
 
     It lives as long as the manager, not as long as a reign: a write in flight is answered by whoever learns its fate.
     Mutations reach it on the leader only (followers pass them on before).
@@ -33,6 +35,8 @@ class ControlApi:
         recall: what the state remembers of an idempotency key (`State.known_result`).
         admit: raises if a change may not be made now; a request that took effect before is answered without.
         now: epoch seconds.
+        rng: makes tokens and unlock keys.
+        signers: the external CAs.
     """
 
     def __init__(
@@ -45,6 +49,8 @@ class ControlApi:
         recall: Recall,
         admit: Admit = admit_all,
         now: Callable[[], float],
+        rng: random.Random,
+        signers: ExternalSigners,
     ) -> None:
         access = Access(store, linearize=linearize, recall=recall, admit=admit)
         self._parts = (
@@ -52,7 +58,7 @@ class ControlApi:
             AdmissionHandlers(access, membership=membership, now=now),
             ServiceHandlers(access),
             TaskHandlers(access),
-            ClusterHandlers(access),
+            ClusterHandlers(access, signers=signers, now=now, rng=rng),
             StatusHandler(access, membership=membership, local=local),
         )
         self._watch = WatchHandler(access, node_id=lambda: local.node_id)

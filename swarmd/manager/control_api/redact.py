@@ -1,7 +1,7 @@
 """What must not leave: applied to every object on its way into a reply, by the only functions that build replies.
 
-The CA's key never leaves at all. Certificate requests and certificates are noise to a reader. Join tokens stay:
-whoever holds the control socket may read them (foundations: Settled).
+The keys of CAs, disks and payloads never leave at all. Certificate requests and certificates are noise to a reader.
+Join tokens stay: whoever holds the control socket may read them (foundations: Settled).
 """
 
 from __future__ import annotations
@@ -19,8 +19,19 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 def cluster(stored: Cluster) -> Cluster:
-    """The cluster without its CA's key."""
-    return replace(stored, root_ca=replace(stored.root_ca, key=b""))
+    """The cluster without any key, and without what was asked of its CA that is nobody else's business: the wanted
+    signing certificate, options of external CAs. Join tokens stay."""
+    root, ca = stored.root_ca, stored.spec.ca
+    rotation = root.rotation and replace(root.rotation, key=b"")
+    externals = tuple(replace(external, options={}) for external in ca.external_cas)
+    hidden = replace(ca, signing_ca_certificate=b"", signing_ca_key=b"", external_cas=externals)
+    return replace(
+        stored,
+        spec=replace(stored.spec, ca=hidden),
+        root_ca=replace(root, key=b"", rotation=rotation),
+        unlock_key=replace(stored.unlock_key, key=b""),
+        payload_keys=tuple(replace(key, key=b"") for key in stored.payload_keys),
+    )
 
 
 def node(stored: Node) -> Node:

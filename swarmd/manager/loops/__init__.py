@@ -7,7 +7,9 @@ from swarmd.manager.loops.allocator import AllocatorLoop
 from swarmd.manager.loops.orchestrator import OrchestratorLoop
 from swarmd.manager.loops.reaper import ReaperLoop
 from swarmd.manager.loops.role_manager import Membership, RoleManagerLoop
+from swarmd.manager.loops.root_rotation import RootRotationLoop
 from swarmd.manager.loops.scheduler import SchedulerLoop
+from swarmd.manager.loops.signer import SignerLoop
 
 __all__ = [
     "AllocatorLoop",
@@ -15,5 +17,7 @@ __all__ = [
     "OrchestratorLoop",
     "ReaperLoop",
     "RoleManagerLoop",
+    "RootRotationLoop",
     "SchedulerLoop",
+    "SignerLoop",
 ]

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from swarmd.errors import SwarmError
 from swarmd.manager.control_api import ControlApi, DigestDetail, MemberDetail, MemberView, RaftDetail, RaftView
+from swarmd.manager.external_ca import ExternalSigners
 from swarmd.model import (
     Cluster,
     ContainerSpec,
@@ -29,6 +30,7 @@ from swarmd.model import (
     TaskState,
     TaskStatus,
 )
+from swarmd.pki import Authority
 from swarmd.transport.connection import Call
 from swarmd.wire.control import Reachability
 from swarmd.wire.frames import Headers
@@ -40,6 +42,7 @@ Req = TypeVar("Req")
 Resp = TypeVar("Resp")
 
 SWARM = "swarm0000000000000000000x"
+ROOT = Authority.create(EPOCH).certificate
 CA_KEY = b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIFoXAbnYvTest\n-----END PRIVATE KEY-----\n"
 OPERATOR = Caller(identity=Identity(node_id="m1", role=Role.MANAGER, swarm_id=SWARM), is_local=True)
 
@@ -73,8 +76,13 @@ class World:
             recall=self.store.state.known_result,
             admit=self._admit,
             now=lambda: EPOCH,
+            rng=self.store.rng,
+            signers=ExternalSigners(self._no_context),
         )
         self.handlers: dict[Method[Any, Any], Any] = api.handlers()
+
+    def _no_context(self, roots: bytes) -> Any:
+        raise AssertionError("this world has no external CA")
 
     def _admit(self, method: Method[Any, Any]) -> None:
         if method.name in self.refusals:
@@ -108,7 +116,7 @@ class World:
         cluster = Cluster(
             id=SWARM,
             root_ca=RootCA(
-                certificate=b"root certificate",
+                certificate=ROOT,
                 key=CA_KEY,
                 digest="d" * 50,
                 join_tokens=JoinTokens(worker="SWMTKN-1-w", manager="SWMTKN-1-m"),

@@ -23,7 +23,7 @@ from swarmd.wire.frames import Headers, Hello
 from swarmd.wire.methods import WATCH
 from swarmd.wire.watch import Action, WatchEntry, WatchMessage, WatchRequest, stored_object
 from tests.golden import kinds
-from tests.unit.manager.control_api.api_world import CA_KEY, World, task_of
+from tests.unit.manager.control_api.api_world import CA_KEY, ROOT, World, task_of
 from tests.unit.state.builders import config, extension, network, resource, secret, swarm
 from tests.unit.transport.pairs import MANAGER, connected, open_router
 
@@ -197,7 +197,7 @@ async def test_no_secret_leaves_by_it() -> None:
     sent = b"".join(codec.encode(message) for message in messages)
     for hidden in (CA_KEY, b"PRIVATE", b"SWMTKN", b"THE REQUEST", b"THE CERTIFICATE"):
         assert hidden not in sent
-    assert b"root certificate" in sent
+    assert ROOT in sent
     assert sent.count(b"host-n1") == 2
     cluster = stored_object("cluster", messages[0].events[0].object)
     assert isinstance(cluster, Cluster)
