@@ -168,10 +168,10 @@ class _Exchange:
     def _converse(self, connection: http.client.HTTPConnection) -> bytes:
         target = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
         connection.request("POST", target, self._body, {"Content-Type": "application/json", "Connection": "close"})
-        response = connection.getresponse()
-        if response.status != http.client.OK:
-            raise Unavailable(f"it answered with status {response.status}")
-        return response.read(REPLY_BYTES_MAX)
+        with connection.getresponse() as response:
+            if response.status != http.client.OK:
+                raise Unavailable(f"it answered with status {response.status}")
+            return response.read(REPLY_BYTES_MAX)
 
     def cut(self) -> None:
         """Wake the thread from whatever it waits for. The plain socket's call: TLS belongs to the thread."""
