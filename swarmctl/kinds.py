@@ -10,7 +10,8 @@ from swarmctl.render.services import service_document
 from swarmctl.render.tasks import task_document
 from swarmctl.resolve import node_name
 from swarmctl.show import Kind
-from swarmd.model import Cluster, Task
+from swarmd.model import Task
+from swarmd.wire.cluster import ClusterView
 from swarmd.wire.control import NodeView, ServiceView
 
 NODE: Final[Kind[NodeView]] = Kind(lambda view: view.node.id, lambda view: node_name(view.node), node_document)
@@ -18,4 +19,6 @@ SERVICE: Final[Kind[ServiceView]] = Kind(
     lambda view: view.service.id, lambda view: view.service.spec.name, service_document
 )
 TASK: Final[Kind[Task]] = Kind(lambda task: task.id, lambda task: task.name, task_document)
-CLUSTER: Final[Kind[Cluster]] = Kind(lambda cluster: cluster.id, lambda cluster: cluster.spec.name, cluster_document)
+CLUSTER: Final[Kind[ClusterView]] = Kind(
+    lambda view: view.cluster.id, lambda view: view.cluster.spec.name, cluster_document
+)

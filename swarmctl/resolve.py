@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from swarmctl.client import Client
 from swarmd.errors import DeadlineExceeded, Invalid, NotFound, ResourceExhausted, Unavailable
 from swarmd.model import ID_ALPHABET, ID_LENGTH, Cluster, Node, Task, TaskState, is_id
-from swarmd.wire.cluster import GetCluster
+from swarmd.wire.cluster import ClusterView, GetCluster
 from swarmd.wire.control import (
     GetObject,
     ListNodes,
@@ -81,10 +81,16 @@ def find_task(client: Client, reference: str) -> Task:
 
 
 def find_cluster(client: Client, reference: str) -> Cluster:
+    """See `find_cluster_view`."""
+    return find_cluster_view(client, reference).cluster
+
+
+def find_cluster_view(client: Client, reference: str) -> ClusterView:
     """The one cluster, by its id, name or id prefix. Raises `NotFound`."""
-    cluster = client.read(CLUSTER_GET, GetCluster()).cluster
+    view = client.read(CLUSTER_GET, GetCluster())
+    cluster = view.cluster
     if reference == cluster.spec.name or (reference and cluster.id.startswith(reference)):
-        return cluster
+        return view
     raise NotFound(f'cluster "{reference}" not found', hint=f'the cluster is named "{cluster.spec.name}"')
 
 

@@ -24,9 +24,11 @@ _KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
 _HELP_OPTIONS: Final = {"help_option_names": ["-h", "--help"]}
 _VERBS: Final[dict[str, dict[str, tuple[Callable[..., Any], bool]]]] = {}
 """Noun -> name of a command -> (its function, whether that name is an alias)."""
+_NESTED: Final[dict[str, dict[str, typer.Typer]]] = {}
+"""Noun -> word -> the group that it opens."""
 
 NOT_BUILT: Final = {
-    "cluster": ("unlock-key", "update"),
+    "cluster": ("unlock-key",),
     "node": ("leave", "logs", "ps", "replace", "set-address", "update"),
     "service": ("diff", "history", "log", "logs", "ps", "rollback", "scale", "why"),
     "task": ("exec", "logs", "remove", "rm", "why"),
@@ -79,6 +81,21 @@ class Verb(TyperCommand):
     def get_params(self, ctx: Any) -> Any:
         return _take_verbatim(super().get_params(ctx))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _spelled_out(self.get_params(ctx), args))
+
+
+def _spelled_out(params: Any, args: list[str]) -> list[str]:
+    """`--flag=false` as `--no-flag`, and `--flag=true` as `--flag`: the way Go's flags are written."""
+    spellings = {
+        f"{name}={word}": choice[0]
+        for param in params
+        if getattr(param, "is_bool_flag", False) and param.secondary_opts
+        for name in param.opts
+        for word, choice in (("true", param.opts), ("false", param.secondary_opts))
+    }
+    return [spellings.get(arg, arg) for arg in args]
+
 
 class Group(TyperGroup):
     """Some commands, each built when it is called or listed. Without a command it prints its help; an unknown one is
@@ -88,12 +105,15 @@ class Group(TyperGroup):
         return _take_verbatim(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [name for name, (_, is_alias) in _VERBS[self.name or ""].items() if not is_alias]
+        noun = self.name or ""
+        return [name for name, (_, is_alias) in _VERBS[noun].items() if not is_alias] + list(_NESTED.get(noun, ()))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         noun = self.name or ""
         if cmd_name in _VERBS[noun]:
             return _built(noun, cmd_name)
+        if cmd_name in _NESTED.get(noun, ()):
+            return get_command(_NESTED[noun][cmd_name])
         if cmd_name in NOT_BUILT.get(noun, ()):
             raise not_built(f"{noun} {cmd_name}")
         return None
@@ -131,6 +151,11 @@ def group(name: str, help: str, cls: type[Group] = Group) -> typer.Typer:
     options.__doc__ = None
     app.callback()(options)
     return app
+
+
+def nest(app: typer.Typer, word: str, inner: typer.Typer) -> None:
+    """Make `word` after the noun `app` open the group `inner`."""
+    _NESTED.setdefault(app.info.name or "", {})[word] = inner
 
 
 def _plain_app(**settings: Any) -> typer.Typer:

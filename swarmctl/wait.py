@@ -50,14 +50,14 @@ class Waiter:
         self._timeout_s = parse_duration(options.timeout, "--timeout")
         self._wanted = options.wait if options.wait is not None else call.environment.err.isatty()
 
-    def until(self, client: Client, what: str, probe: Callable[[Client], Progress]) -> None:
+    def until(self, client: Client, what: str, probe: Callable[[Client], Progress]) -> bool:
         """Ask again and again until `probe` says done: often while something changes, up to `POLL_S_MAX` apart while
-        nothing does. A manager that is away meanwhile is no failure.
+        nothing does. A manager that is away meanwhile is no failure. False: nobody wanted to wait.
 
         Raises `DeadlineExceeded` (exit 7) saying what was missing, `Rejected` (exit 10).
         """
         if not self._wanted:
-            return
+            return False
         environment = self._call.environment
         environment.out.flush()
         give_up_at = environment.monotonic() + self._timeout_s
@@ -71,7 +71,7 @@ class Waiter:
                 if not self._call.quiet:
                     self._call.note(f"{what}: {told}")
             if progress.done:
-                return
+                return True
             if environment.monotonic() + pause > give_up_at:
                 raise DeadlineExceeded(
                     f"{what} did not converge within {duration(self._timeout_s)}: {progress.text}",

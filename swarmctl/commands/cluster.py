@@ -1,4 +1,4 @@
-"""`cluster ls`, `cluster inspect`."""
+"""`cluster ls`, `cluster inspect`; `update` is in `commands.cluster_update`, `ca` in `commands.cluster_ca`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ from typing import Annotated
 
 import typer
 
+from swarmctl.commands import cluster_ca, cluster_update
 from swarmctl.invocation import Invocation
 from swarmctl.kinds import CLUSTER
 from swarmctl.render.cluster import cluster_list, cluster_summary
-from swarmctl.resolve import find_cluster
+from swarmctl.resolve import find_cluster_view
 from swarmctl.show import show_list, show_one
-from swarmctl.verbs import group, verb
+from swarmctl.verbs import group, nest, verb
 from swarmd.wire.cluster import GetCluster
 from swarmd.wire.methods import CLUSTER_GET
 
 app = group("cluster", "The swarm itself: settings and join tokens.")
+cluster_update.register(app)
+nest(app, "ca", cluster_ca.app)
 
 
 @verb(app, "ls", "list")
 def ls(call: Invocation) -> None:
     """List the clusters: there is one."""
     with call.client() as client:
-        clusters = [client.read(CLUSTER_GET, GetCluster()).cluster]
+        clusters = [client.read(CLUSTER_GET, GetCluster())]
     show_list(call, CLUSTER, clusters, lambda wide: cluster_list(clusters))
 
 
@@ -32,5 +35,5 @@ def inspect(
 ) -> None:
     """Show the settings and the join tokens."""
     with call.client() as client:
-        found = find_cluster(client, cluster)
-    show_one(call, CLUSTER, found, lambda: cluster_summary(found))
+        found = find_cluster_view(client, cluster)
+    show_one(call, CLUSTER, found, lambda: cluster_summary(found, call.environment.now()))

@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from swarmctl.render.layout import summary, table
 from swarmctl.render.plain import plain
-from swarmctl.render.text import duration
-from swarmd.model import Cluster
+from swarmctl.render.text import DAY, duration, instant, one_line
+from swarmd.wire.cluster import ClusterView, RotationProgress
 from swarmd.wire.control import StatusReply
 
+WAITING_SHOWN_MAX: Final = 3
 
-def cluster_document(cluster: Cluster) -> Any:
-    """The cluster as plain data; the CA's key is not even an empty field."""
-    document = plain(cluster)
+
+def cluster_document(view: ClusterView) -> Any:
+    """The cluster as plain data, and what is known of its root; keys are not even empty fields."""
+    document = plain(view.cluster)
     document["root_ca"].pop("key", None)
-    return document
+    (document["root_ca"]["rotation"] or {}).pop("key", None)
+    for hidden in ("signing_ca_certificate", "signing_ca_key"):
+        document["spec"]["ca"].pop(hidden, None)
+    document["unlock_key"].pop("key", None)
+    document.pop("payload_keys", None)
+    return document | {"root": plain(view.root), "rotation": plain(view.rotation)}
 
 
-def cluster_list(clusters: Sequence[Cluster]) -> str:
+def cluster_list(views: Sequence[ClusterView]) -> str:
     """`cluster ls`."""
-    return table(("ID", "Name"), [(cluster.id, cluster.spec.name) for cluster in clusters])
+    return table(("ID", "Name"), [(view.cluster.id, view.cluster.spec.name) for view in views])
 
 
-def cluster_summary(cluster: Cluster) -> str:
+def rotation_text(rotation: RotationProgress) -> str:
+    """`3 of 5 nodes`, and what the first of the others wait for."""
+    text = f"{rotation.done} of {rotation.total} nodes"
+    waits = [f"{node.hostname or node.node_id}: {node.reason}" for node in rotation.waiting[:WAITING_SHOWN_MAX]]
+    more = rotation.total - rotation.done - len(waits)
+    if waits and more:
+        waits.append(f"and {more} more")
+    return f"{text} ({'; '.join(waits)})" if waits else text
+
+
+def cluster_summary(view: ClusterView, now: float) -> str:
     """`cluster inspect`: scripts cut the tokens out of these lines."""
+    cluster = view.cluster
     spec, tokens = cluster.spec, cluster.root_ca.join_tokens
     return summary([("ID", cluster.id), ("Name", spec.name)]) + "\n".join(
         (
@@ -38,9 +56,36 @@ def cluster_summary(cluster: Cluster) -> str:
             "  Join Tokens:",
             f"    Worker: {tokens.worker}",
             f"    Manager: {tokens.manager}",
+            *_root_lines(view, now),
             "",
         )
     )
+
+
+def _root_lines(view: ClusterView, now: float) -> list[str]:
+    """The root, who signs, and how far a rotation is; nothing where an older daemon does not tell."""
+    lines = []
+    if view.root.fingerprint:
+        days = int((view.root.expires_at - now) // DAY)
+        lines += [
+            "  Root:",
+            f"    Fingerprint: {view.root.fingerprint}",
+            f"    Expires: {instant(view.root.expires_at)} ({days} days left)",
+            f"    Key: {'kept by the swarm' if view.root.has_key else 'an external CA has it'}",
+        ]
+    externals = view.cluster.spec.ca.external_cas
+    if externals:
+        lines += [
+            "  External CAs:",
+            *(f"    {one_line(external.protocol)}: {one_line(external.url)}" for external in externals),
+        ]
+    if view.rotation is not None:
+        lines += [
+            "  Root rotation:",
+            f"    New root: {view.rotation.fingerprint}",
+            f"    Progress: {one_line(rotation_text(view.rotation))}",
+        ]
+    return lines
 
 
 def status_document(status: StatusReply) -> Any:
