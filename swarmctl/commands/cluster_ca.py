@@ -45,6 +45,11 @@ class RotateFlags(msgspec.Struct, frozen=True, kw_only=True):
         str | None, typer.Option("--cert-expiry", metavar="DURATION", help="How long certificates hold from now on.")
     ] = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether none was given."""
+        return all(getattr(self, name) in (None, [], ()) for name in self.__struct_fields__)
+
 
 @verb(app, "show")
 def show(call: Invocation) -> None:
@@ -60,10 +65,15 @@ def rotate(
     flags: RotateFlags,
     waiting: WaitOptions,
     *,
+    abort: Annotated[
+        bool, typer.Option("--abort", help="Call the rotation off that is under way: the present root stays.")
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="As --no-wait.")] = False,
 ) -> None:
     """Replace the root. Every node renews its certificate; tasks and connections go on."""
     wish = _wish_of(flags)
+    if abort and not flags.is_empty:
+        raise Invalid("--abort goes with no other root", hint="swarmctl cluster ca rotate --abort")
     waiter = Waiter(call, replace(waiting, wait=False) if detach else waiting)
     with call.client() as client:
         view = change_cluster(
@@ -71,7 +81,7 @@ def rotate(
             client.read(CLUSTER_GET, GetCluster()),
             lambda view: UpdateCluster(
                 id=view.cluster.id,
-                spec=replace(view.cluster.spec, ca=wish.of(view.cluster.spec.ca)),
+                spec=replace(view.cluster.spec, ca=_called_off(view) if abort else wish.of(view.cluster.spec.ca)),
                 version=view.cluster.meta.version,
             ),
         )
@@ -123,6 +133,11 @@ class _Wish(msgspec.Struct, frozen=True, kw_only=True):
             external_cas=kept + self.external_cas,
             node_cert_expiry_s=ca.node_cert_expiry_s if self.cert_expiry_s is None else self.cert_expiry_s,
         )
+
+
+def _called_off(view: ClusterView) -> CAConfig:
+    """The CA's settings that want the present root."""
+    return replace(view.cluster.spec.ca, signing_ca_certificate=view.cluster.root_ca.certificate)
 
 
 def _wish_of(flags: RotateFlags) -> _Wish:

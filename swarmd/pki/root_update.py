@@ -1,8 +1,9 @@
 """What a wish about the swarm's root means: the rows of reference security 4.2, in their order.
 
 Pure: which external CAs answer, how a root is made and cross-signed are passed in. A wish that is refused changes
-nothing. Two differences from SwarmKit: only a *higher* `force_rotate` asks for a new root (a spec written from scratch
-says 0 and must not rotate), and going back to the present root is allowed however little time that has left.
+nothing. Differences from SwarmKit: only a *higher* `force_rotate` asks for a new root (a spec written from scratch says
+0 and must not rotate); going back to the present root is allowed however little time that has left, and needs no key
+where the swarm has it and no external CA is listed for it (nobody can show a key that never leaves).
 """
 
 from __future__ import annotations
@@ -155,6 +156,8 @@ def _with_certificate(
         check_root(certificate, now=now)
     if key:
         check_key(certificate, key)
+    elif is_present and root.key and not _lists_signer(wanted, root, certificate):
+        key = root.key  # called off, and nothing else
     else:
         _require_reachable(certificate, "the wanted root", is_reachable)
     if is_present:  # row 7
@@ -174,6 +177,11 @@ def _with_certificate(
             hint="go to a root whose key the swarm has first",
         )
     return NewRoot(certificate=certificate, key=key)  # row 10
+
+
+def _lists_signer(wanted: CAConfig, root: RootCA, certificate: bytes) -> bool:
+    """Whether an external CA is listed for this root; one that names no root means the present one."""
+    return any(normal_root(e.ca_certificate or root.certificate) == certificate for e in wanted.external_cas)
 
 
 def _require_reachable(certificate: bytes, whose: str, is_reachable: Callable[[bytes], bool]) -> None:

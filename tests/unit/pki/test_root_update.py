@@ -43,6 +43,9 @@ ON_ITS_WAY_EXTERNALLY = replace(INTERNAL, rotation=replace(ROTATION, key=b""))
 FROM_EXTERNAL = replace(EXTERNAL, rotation=ROTATION)
 
 
+LISTED = {"external_cas": [{"url": "https://ca.example/"}]}
+
+
 def decide(root: RootCA, *, reachable: tuple[bytes, ...] = (), **wanted: object) -> RootCA | NewRoot:
     return decide_root(
         root,
@@ -104,9 +107,15 @@ def test_row_7_wanting_the_present_root_ends_a_rotation() -> None:
 
 @pytest.mark.parametrize("root", [INTERNAL, ON_ITS_WAY])
 def test_row_7_without_a_key_it_becomes_an_external_cas(root: RootCA) -> None:
-    assert decide(root, reachable=(PRESENT,), **signing(PRESENT), force_rotate=9) == replace(
+    assert decide(root, reachable=(PRESENT,), **signing(PRESENT), **LISTED, force_rotate=9) == replace(
         EXTERNAL, last_forced_rotation=9
     )
+
+
+def test_row_7_a_rotation_can_be_called_off_without_the_key_that_never_leaves() -> None:
+    assert decide(ON_ITS_WAY, **signing(PRESENT)) == INTERNAL
+    for_another = {"external_cas": [{"url": "https://ca.example/", "ca_certificate": NEW}]}
+    assert decide(ON_ITS_WAY, reachable=(NEW,), **signing(PRESENT), **for_another) == INTERNAL
 
 
 def test_row_7_going_back_does_not_ask_how_long_the_present_root_holds() -> None:
@@ -175,7 +184,8 @@ def test_a_certificate_that_is_wanted_goes_before_the_counter() -> None:
         (INTERNAL, signing(root_of("rsa1024"), key_of("rsa1024")), (), "its key must be"),
         (INTERNAL, signing(NEW), (), "the wanted root has no key"),
         (INTERNAL, signing(NEW), (PRESENT,), "the wanted root has no key"),
-        (INTERNAL, signing(PRESENT), (), "the wanted root has no key"),
+        (INTERNAL, signing(PRESENT) | LISTED, (), "the wanted root has no key"),
+        (ON_ITS_WAY, signing(PRESENT) | LISTED, (NEW,), "the wanted root has no key"),
         (ON_ITS_WAY, signing(PRESENT, NEW_KEY), (), "does not belong"),
         (INTERNAL, signing(root_of(name="renamed"), PRESENT_KEY), (), "the present root's key"),  # row 8
         (EXTERNAL, signing(THIRD), (PRESENT, THIRD), "from one external CA to another"),

@@ -288,6 +288,17 @@ def test_a_rotation_that_another_takes_the_place_of_is_told(daemon: Daemon) -> N
     assert "called off" in result.err
 
 
+def test_a_rotation_is_called_off_by_wanting_the_present_root(daemon: Daemon) -> None:
+    daemon.handlers["cluster.update"] = lambda request: daemon.view()
+    result = daemon.run("cluster", "ca", "rotate", "--abort")
+    assert result.code == 0, result.err
+    ca = daemon.sent.spec.ca
+    assert ca.signing_ca_certificate == daemon.cluster.root_ca.certificate
+    assert (ca.signing_ca_key, ca.force_rotate) == (b"", 0)
+    assert "The root stays what it is" in result.err
+    assert daemon.run("cluster", "ca", "rotate", "--abort", "--cert-expiry", "2h").code == 2
+
+
 def test_progress_of_a_rotation(daemon: Daemon) -> None:
     class Reader:
         def read(self, method: Any, request: Any) -> ClusterView:
