@@ -124,7 +124,14 @@ class Manager:
         dispatcher = self.parts.dispatcher if self.parts is not None else None
         if dispatcher is None:
             return None
-        return LocalLink(dispatcher, self._identity.node_id, self.addresses[0] if self.addresses else "")
+        credentials = self._around.credentials
+        return LocalLink(
+            dispatcher,
+            self._identity.node_id,
+            self.addresses[0] if self.addresses else "",
+            fingerprint=credentials.identity.fingerprint,
+            leaf=credentials.leaf,
+        )
 
     def local_ca(self) -> LocalCA | None:
         """The CA in memory while this manager leads."""

@@ -67,6 +67,10 @@ class LeaderLink:
             task_status.started()
             await trio.sleep_forever()
 
+    def renew(self) -> None:
+        """Dial anew for calls to come: this node has another certificate. Calls under way keep their connection."""
+        self._connections.clear()
+
     async def to(self, leader: Member) -> Connection:
         """A connection to this member. Raises `Unavailable` after at most 3 s for each of its addresses."""
         connection = self._present(leader)
