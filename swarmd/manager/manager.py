@@ -139,6 +139,12 @@ class Manager:
             return None
         return LocalCA(self.parts.ca_server, self._identity)
 
+    def certificate_changed(self) -> None:
+        """Dial the other managers anew, with this node's new certificate. Never waits."""
+        if self.parts is not None:
+            self.parts.peers.renew()
+            self.parts.leader_link.renew()
+
     async def hand_over(self) -> None:
         """Give the lead away before stopping, if there is anybody to give it to. Takes at most 3 s."""
         if self.parts is None or not self.parts.driver.core.is_leader:
