@@ -41,6 +41,15 @@ def connect(path: Path) -> Link:
     return BlockingConnection.connect(path, timeout_s=CONNECT_S_MAX)
 
 
+def _read_secret(prompt: str) -> str:
+    from getpass import getpass  # as late as its first use
+
+    try:
+        return getpass(prompt, stream=sys.stderr)
+    except EOFError:
+        return ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Environment:
     """What a command may touch."""
@@ -52,6 +61,8 @@ class Environment:
     is_terminal: Callable[[], bool] = lambda: sys.stdin.isatty() and sys.stderr.isatty()
     """Whether somebody is there to be asked."""
     read_line: Callable[[], str] = lambda: sys.stdin.readline()
+    read_secret: Callable[[str], str] = _read_secret
+    """Asks with this prompt, and what is typed is not shown."""
     now: Callable[[], float] = time.time  # noqa: TID251 - the edge that injects it
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep  # noqa: TID251 - a command line has no events to wait for

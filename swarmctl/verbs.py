@@ -28,7 +28,6 @@ _NESTED: Final[dict[str, dict[str, typer.Typer]]] = {}
 """Noun -> word -> the group that it opens."""
 
 NOT_BUILT: Final = {
-    "cluster": ("unlock-key",),
     "node": ("leave", "logs", "ps", "replace", "set-address", "update"),
     "service": ("diff", "history", "log", "logs", "ps", "rollback", "scale", "why"),
     "task": ("exec", "logs", "remove", "rm", "why"),

@@ -16,7 +16,16 @@ import trio
 import typer
 
 from swarmd import __version__
-from swarmd.errors import EXIT_BAD_CONFIG, EXIT_NO_MANAGER, Invalid, SwarmError, Unavailable, Unimplemented
+from swarmd.errors import (
+    EXIT_BAD_CONFIG,
+    EXIT_LOCKED,
+    EXIT_NO_MANAGER,
+    Invalid,
+    Locked,
+    SwarmError,
+    Unavailable,
+    Unimplemented,
+)
 from swarmd.node.config import (
     DEFAULT_CONTROL_SOCKET,
     DEFAULT_ENGINE_ADDR,
@@ -86,6 +95,8 @@ async def _stop_on_signal(signals: AsyncIterator[int], stop: Callable[[], None])
 
 def exit_status(error: SwarmError) -> int:
     """swarmd's exit status for an error at start."""
+    if isinstance(error, Locked):
+        return EXIT_LOCKED
     if isinstance(error, Invalid | Unimplemented):
         return EXIT_BAD_CONFIG
     return EXIT_NO_MANAGER if isinstance(error, Unavailable) else 1
@@ -140,6 +151,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 raft = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(raft, name="raft", help="Look into the Raft log of a stopped manager. Nothing is changed.")
 
+UnlockKeyOption = Annotated[
+    Path | None, typer.Option("--unlock-key-file", help="File with the unlock key, if the manager's keys are locked.")
+]
 StateDirArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The state directory of a stopped manager.")]
 
 
@@ -151,6 +165,7 @@ def raft_dump(
     last: Annotated[int, typer.Option("--to", min=0, help="Last index to print; 0: to the end.")] = 0,
     objects: Annotated[bool, typer.Option("--objects", help="The objects as of --to, instead of the log.")] = False,
     unredacted: Annotated[bool, typer.Option("--unredacted", help="Print keys, tokens and environments too.")] = False,
+    unlock_key_file: UnlockKeyOption = None,
 ) -> None:
     """Print hard state, snapshot, membership and entries, or the objects they lead to, one JSON object a line."""
     from swarmd.manager.dump import Range
@@ -158,10 +173,12 @@ def raft_dump(
 
     def lines() -> Iterator[str]:
         if not objects:
-            return dump_lines(state_dir.absolute(), Range(first=first, last=last), unredacted=unredacted)
+            return dump_lines(
+                state_dir.absolute(), Range(first=first, last=last), unredacted=unredacted, key_file=unlock_key_file
+            )
         if first:
             raise Invalid("objects are as of one index", field="--from", hint="leave it out; --to names the index")
-        return object_lines(state_dir.absolute(), up_to=last, unredacted=unredacted)
+        return object_lines(state_dir.absolute(), up_to=last, unredacted=unredacted, key_file=unlock_key_file)
 
     _answer(lines)
 
@@ -172,6 +189,7 @@ def raft_verify(
     *,
     up_to: Annotated[int, typer.Option("--to", min=0, help="Replay to this index; 0: what is committed.")] = 0,
     output: Annotated[str, typer.Option("-o", "--output", help="text or json.")] = "text",
+    unlock_key_file: UnlockKeyOption = None,
 ) -> None:
     """Check seals, order and snapshot, replay them, and print what they add up to. Exit 1 for damage."""
     from swarmd.node.inspection import report, to_json, verify
@@ -179,7 +197,7 @@ def raft_verify(
     def lines() -> Iterator[str]:
         if output not in ("text", "json"):
             raise Invalid(f"unknown format {output!r}", field="--output", hint="text or json")
-        found = verify(state_dir.absolute(), up_to=up_to)
+        found = verify(state_dir.absolute(), up_to=up_to, key_file=unlock_key_file)
         yield (to_json(found) if output == "json" else report(found)).rstrip("\n")
 
     _answer(lines)
@@ -226,6 +244,10 @@ def swarmd(
         bool,
         typer.Option("--force-new-cluster", help="After the other managers were lost for good: go on without them."),
     ] = False,
+    unlock_key_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the unlock key. Without one a locked manager waits for swarmctl cluster unlock."),
+    ] = None,
     log_level: Annotated[str, typer.Option("-l", "--log-level", help="debug, info, warn or error.")] = "info",
     log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
 ) -> None:
@@ -252,6 +274,7 @@ def swarmd(
             heartbeat_tick=heartbeat_tick,
             election_tick=election_tick,
             force_new_cluster=force_new_cluster,
+            unlock_key_file=unlock_key_file.absolute() if unlock_key_file else None,
         )
         check(config)
     except SwarmError as error:

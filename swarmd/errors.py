@@ -80,6 +80,10 @@ class FailedPrecondition(SwarmError):
     kind = ErrorKind.FAILED_PRECONDITION
 
 
+class Locked(FailedPrecondition):
+    """What this manager keeps on its disk is sealed, and it was not given the unlock key yet."""
+
+
 class PermissionDenied(SwarmError):
     """The caller is known and may not do this."""
 

@@ -98,9 +98,10 @@ def status_summary(status: StatusReply) -> str:
     return summary(
         [
             ("Node", f"{status.node_id}  {_part(status)}"),
+            ("Locked", "yes" if status.locked else ""),
             ("Swarm", status.swarm_id),
-            ("Leader", status.leader_node_id or "none known"),
-            ("Raft", _raft(status) if status.is_manager else ""),
+            ("Leader", "" if status.locked else status.leader_node_id or "none known"),
+            ("Raft", _raft(status) if status.is_manager and not status.locked else ""),
             ("ALARM", status.alarm),
             ("Session", status.session),
             ("Addresses", ", ".join(status.remote_addresses)),

@@ -16,6 +16,7 @@ from swarmd import __version__
 from swarmd.errors import PermissionDenied, SwarmError, Unavailable
 from swarmd.manager import assembly, collector
 from swarmd.manager.assembly import Opened
+from swarmd.manager.autolock import Autolock, Disk, not_locked
 from swarmd.manager.control_api import LocalNode
 from swarmd.manager.disk_guard import DiskGuard
 from swarmd.manager.disk_health import DiskHealth
@@ -88,6 +89,9 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     session: Callable[[], str]
     """How this node's own agent stands."""
     settings: Settings
+    disk_keys: Disk
+    renew: Callable[[], None]
+    """Asks for another certificate, with another key."""
     disk: DiskHealth
     """Of the disk that `directory` is on; it outlives this manager."""
     features: tuple[str, ...]
@@ -246,6 +250,9 @@ class Manager:
         collector.tune()
         self._stop_serving_before_the_log()
         parts.serve(self.router, local=_Local(self, self._around))
+        autolock = self._autolock(parts)
+        self.router.add(methods.CLUSTER_UNLOCK, not_locked)
+        self.router.add(methods.CA_UNLOCK_KEY, parts.proxy.wrap(methods.CA_UNLOCK_KEY, autolock.tell))
         async with trio.open_nursery() as nursery:
             await parts.start(nursery)
             for connection in self._listener.connections:
@@ -266,7 +273,17 @@ class Manager:
                 may_lead=lambda node_id: (report := self._disks.of(node_id)) is None or report.may_lead,
             )
             nursery.start_soon(guard.run)
+            nursery.start_soon(autolock.run)
             nursery.start_soon(warn_of_other_ticks, parts.driver, self._around.settings)
+
+    def _autolock(self, parts: Parts) -> Autolock:
+        return Autolock(
+            lambda: parts.driver.state,
+            self._around.disk_keys,
+            linearize=parts.driver.read_index,
+            rotate_data_key=parts.key_rotation.rotate_data_key,
+            renew=self._around.renew,
+        )
 
     # -- doors before the log is open --------------------------------------------------------------------------
 

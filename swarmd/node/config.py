@@ -49,6 +49,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     election_tick: int = 10
     force_new_cluster: bool = False
     """Make this manager the only one, after the others were lost for good. Whom it once joined does not matter then."""
+    unlock_key_file: Path | None = None
+    """Where the unlock key of a manager whose keys are sealed is looked for, before it is waited for."""
 
 
 def parse_endpoint(text: str, *, flag: str, default_port: int | None = None) -> Endpoint:

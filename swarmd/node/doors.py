@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import trio
 
 from swarmd import __version__
 from swarmd.errors import FailedPrecondition
+from swarmd.manager.autolock import not_locked
 from swarmd.manager.manager import Manager
 from swarmd.node.config import DEFAULT_CONTROL_SOCKET, Config
 from swarmd.node.identity import StateDirectory
@@ -48,23 +49,20 @@ class Doors:
         self, manager: Manager, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve the manager's router: a busy explicit path is refused, a busy default one gives way."""
-        asked = self._config.control_socket
-        if asked is not None:
-            await self._serve(asked, manager.router, task_status)
-            return
-        try:
-            await self._serve(DEFAULT_CONTROL_SOCKET, manager.router, task_status)
-        except FailedPrecondition as error:  # of the binding: whatever comes later is in a group
-            path = self._directory.control_socket
-            log.warning("%s: the control socket is %s instead", error, path)
+
+        async def serve(path: Path, task_status: trio.TaskStatus[None]) -> None:
             await self._serve(path, manager.router, task_status)
+
+        await serve_at_managers_path(self._config, self._directory, serve, task_status=task_status)
 
     async def run_as_worker(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve `status` on the state directory's own socket, and say of the rest where it is served."""
         router = Router(self._authorise)
         router.add(methods.STATUS, self._status)
         for method in methods.METHODS.values():
-            if method.socket and method is not methods.STATUS:
+            if method is methods.CLUSTER_UNLOCK:
+                router.add(method, not_locked)
+            elif method.socket and method is not methods.STATUS:
                 router.add(method, _ask_a_manager)
         await self._serve(self._worker_path(), router, task_status)
 
@@ -83,6 +81,26 @@ class Doors:
 
     def _authorise(self, method: Method[Any, Any], caller: Caller) -> None:
         authorise(method, caller, swarm_id=self._credentials.identity.swarm_id, is_removed=lambda _: False)
+
+
+async def serve_at_managers_path(
+    config: Config,
+    directory: StateDirectory,
+    serve: Callable[[Path, trio.TaskStatus[None]], Awaitable[None]],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve where a manager's control socket is. `serve` raises `FailedPrecondition` for a path that is in use."""
+    asked = config.control_socket
+    if asked is not None:
+        await serve(asked, task_status)
+        return
+    try:
+        await serve(DEFAULT_CONTROL_SOCKET, task_status)
+    except FailedPrecondition as error:  # of the binding: whatever comes later is in a group
+        path = directory.control_socket
+        log.warning("%s: the control socket is %s instead", error, path)
+        await serve(path, task_status)
 
 
 async def _ask_a_manager(call: Call, request: Any, *stream: Any) -> Any:

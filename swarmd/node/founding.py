@@ -34,6 +34,7 @@ from swarmd.state.command import CommandId, encode_command
 from swarmd.state.features import KINDS, SECURITY
 from swarmd.state.store import State
 from swarmd.storage.data_keys import load
+from swarmd.storage.disk_seal import DiskSeal
 from swarmd.storage.errors import StorageDamaged
 from swarmd.storage.key_file import KeyFile
 from swarmd.storage.log_store import LogBatch, LogIdentity, LogStore
@@ -165,6 +166,8 @@ def open_log(
     return LogStore.open(raft_directory / "raft.db", sealer_of(identity, keys_path, random_bytes))
 
 
-def sealer_of(identity: LogIdentity, keys_path: Path, random_bytes: Callable[[int], bytes]) -> Sealer:
-    """What seals this member's blobs, and counts them."""
-    return KeyFile(keys_path, random_bytes).sealer(sealing_context(identity.swarm_id, identity.member_id))
+def sealer_of(
+    identity: LogIdentity, keys_path: Path, random_bytes: Callable[[int], bytes], seal: DiskSeal | None = None
+) -> Sealer:
+    """What seals this member's blobs, and counts them. `seal` seals the file of its keys."""
+    return KeyFile(keys_path, random_bytes, seal).sealer(sealing_context(identity.swarm_id, identity.member_id))

@@ -13,19 +13,25 @@ from pathlib import Path
 import trio
 
 from swarmd.errors import FailedPrecondition, Invalid, PermissionDenied
-from swarmd.model import RaftConfig
+from swarmd.model import RaftConfig, Role, UnlockKey
 from swarmd.node.config import Config
 from swarmd.node.enrolment import Enrolled, Enrolment, joining_dial
-from swarmd.node.founding import Identity, found, is_just_founded, make_log_durable
+from swarmd.node.founding import FEATURES, Identity, found, is_just_founded, make_log_durable
 from swarmd.node.neighbours import find_token, is_own_address, places
 from swarmd.node.preflight import refuse_busy_doors
+from swarmd.node.transport import NodeTransport
+from swarmd.node.unlock_key_fetch import fetch_patiently
 from swarmd.node.waiting import Waiting
 from swarmd.pki import read_subject
 from swarmd.pki.pem import load_certificate, load_key, spki
-from swarmd.storage.errors import StorageFailed
+from swarmd.pki.unlock_key import Owner
+from swarmd.storage.disk_keys import DiskKeys
+from swarmd.storage.disk_seal import NOBODY, DiskSeal
+from swarmd.storage.errors import StorageDamaged, StorageFailed
 from swarmd.storage.identity_files import IdentityFiles
 from swarmd.storage.join_request import JoinRequestFile
 from swarmd.storage.known_managers import NodeFile
+from swarmd.transport.credentials import Credentials
 from swarmd.wire.frames import Hello
 
 log = logging.getLogger(__name__)
@@ -37,9 +43,11 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.certificates = path / "certificates"
-        self.identity = IdentityFiles(self.certificates)
+        self.seal = DiskSeal()
+        self.identity = IdentityFiles(self.certificates, self.seal)
         self.data_keys = self.certificates / "data-keys.cbor"
         self.raft = path / "raft"
+        self.keys = DiskKeys(self.identity, self.data_keys, self.raft, self.seal)
         self.tasks = path / "agent" / "tasks.db"
         self.processes = path / "agent" / "process"
         self.node_file = NodeFile(path / "state.cbor")
@@ -69,13 +77,22 @@ class IdentityFinder:
         self._rng = rng
 
     async def find(self) -> Identity:
-        """The identity, saved. Raises `FailedPrecondition` for a state directory that contradicts itself."""
+        """The identity, saved. Raises `FailedPrecondition` for a state directory that contradicts itself, `Locked`."""
         saved = await trio.to_thread.run_sync(self._load)
         if saved is not None:
+            self._own(saved)
             return saved
         if self._config.join_addr is not None:
             return await self._enrol()
         return await trio.to_thread.run_sync(self._found)
+
+    def _own(self, identity: Identity) -> None:
+        """From here on it is known whose keys are sealed. Raises `StorageDamaged` if others' are."""
+        subject = read_subject(identity.certificate)
+        owner = Owner(subject.swarm_id, subject.node_id)
+        if self._directory.seal.owner not in (NOBODY, owner):
+            raise StorageDamaged(f"{self._directory.certificates} holds the sealed keys of another node")
+        self._directory.seal.owner = owner
 
     def _load(self) -> Identity | None:
         files = self._directory.identity
@@ -100,10 +117,19 @@ class IdentityFinder:
         else:
             enrolled = await self._enrol_as_neighbour() or await self._wait_to_be_accepted()
         identity = Identity(root=enrolled.root, certificate=enrolled.certificate, key=enrolled.key)
+        if enrolled.subject.role is Role.MANAGER:
+            # Before the key is saved: a manager's key lies on no disk in clear while autolock is on.
+            self._directory.seal.use(await self._fetch_unlock_key(identity))
         await trio.to_thread.run_sync(self._save, identity)
         await trio.to_thread.run_sync(self._directory.join_request.delete)
         log.info("joined swarm %s as node %s", enrolled.subject.swarm_id, enrolled.subject.node_id)
         return identity
+
+    async def _fetch_unlock_key(self, identity: Identity) -> UnlockKey:
+        address = str(self._config.join_addr)
+        credentials = Credentials(certificate=identity.certificate, key=identity.key, root=identity.root)
+        transport = NodeTransport(credentials, FEATURES)
+        return await fetch_patiently(lambda: transport.dial(address))
 
     async def _enrol_with(self, token: str) -> Enrolled:
         saved = await trio.to_thread.run_sync(self._directory.identity.root)
@@ -185,8 +211,11 @@ class IdentityFinder:
             raise StorageFailed(f"cannot clear {self._directory.path}: {error.strerror}") from error
 
     def _save(self, identity: Identity) -> None:
+        self._own(identity)
+        # A request that an operator had to decide about kept its key on the disk meanwhile.
+        never_clear = self._directory.join_request.load() is None
         self._directory.identity.save_root(identity.root)
-        self._directory.identity.save_pair(identity.certificate, identity.key)
+        self._directory.identity.save_pair(identity.certificate, identity.key, never_clear=never_clear)
 
 
 def _announce(code: str) -> None:

@@ -15,6 +15,7 @@ from swarmd.manager.dump import Line, Range, dump, dump_objects
 from swarmd.manager.offline import NOT_COMMITTED, count_objects
 from swarmd.node.identity import StateDirectory
 from swarmd.node.offline_log import read_offline
+from swarmd.node.unlocking import read_key_file
 from swarmd.raft.quorum import failures_tolerated
 from swarmd.storage.errors import StorageDamaged, StorageFailed
 
@@ -42,25 +43,28 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     objects: dict[str, int]
 
 
-def dump_lines(state_dir: Path, range: Range, *, unredacted: bool) -> Iterator[str]:
-    """One JSON object a line. Raises `FailedPrecondition` for a running daemon, no log, or damage."""
-    with _damage_is_an_answer(), read_offline(StateDirectory(state_dir)) as log:
+def dump_lines(state_dir: Path, range: Range, *, unredacted: bool, key_file: Path | None = None) -> Iterator[str]:
+    """One JSON object a line. `key_file` holds the unlock key of a manager with autolock.
+
+    Raises `FailedPrecondition` for a running daemon, no log, or damage, `Locked`, `Invalid` for a wrong unlock key.
+    """
+    with _damage_is_an_answer(), read_offline(_unlocked(state_dir, key_file)) as log:
         for line in dump(log, range, unredacted=unredacted):
             yield _json(line)
 
 
-def object_lines(state_dir: Path, *, up_to: int = 0, unredacted: bool) -> Iterator[str]:
+def object_lines(state_dir: Path, *, up_to: int = 0, unredacted: bool, key_file: Path | None = None) -> Iterator[str]:
     """The objects that snapshot and log lead to, as of `up_to` (0: what is known to be committed), one JSON object a
     line. Raises as `dump_lines`."""
-    with _damage_is_an_answer(), read_offline(StateDirectory(state_dir)) as log:
+    with _damage_is_an_answer(), read_offline(_unlocked(state_dir, key_file)) as log:
         for line in dump_objects(log.replay(up_to or log.known_commit), unredacted=unredacted):
             yield _json(line)
 
 
-def verify(state_dir: Path, *, up_to: int = 0) -> Verified:
+def verify(state_dir: Path, *, up_to: int = 0, key_file: Path | None = None) -> Verified:
     """Check every seal, that the runs join, the snapshot's checksum, and replay up to `up_to` (0: to what is known to
     be committed). Raises as `dump_lines`."""
-    with _damage_is_an_answer(), read_offline(StateDirectory(state_dir)) as log:
+    with _damage_is_an_answer(), read_offline(_unlocked(state_dir, key_file)) as log:
         state = log.replay(up_to or log.known_commit)
         members = log.configuration().members
         stored = log.stored
@@ -106,6 +110,14 @@ def to_json(found: Verified) -> str:
 
 def _json(line: Line) -> str:
     return json.dumps(line, ensure_ascii=True)
+
+
+def _unlocked(state_dir: Path, key_file: Path | None) -> StateDirectory:
+    directory = StateDirectory(state_dir)
+    if key_file is not None and directory.keys.locked_for() is not None:
+        directory.keys.unlock(read_key_file(key_file))
+    directory.keys.refuse_if_locked()
+    return directory
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from swarmd.executor.factory import make_executor
 from swarmd.manager.disk_health import DiskHealth
 from swarmd.manager.manager import Manager, Surroundings
 from swarmd.model import Node as NodeObject
+from swarmd.model import Role, UnlockKey
 from swarmd.node.addresses import advertised
 from swarmd.node.announcing import Announcing
 from swarmd.node.config import DEFAULT_PORT, Config, Endpoint
@@ -31,8 +32,10 @@ from swarmd.node.remotes import Remotes
 from swarmd.node.renewal import Renewal
 from swarmd.node.sharing import share_token
 from swarmd.node.transport import NodeTransport
-from swarmd.pki import Subject
+from swarmd.node.unlock_key_fetch import fetch_unlock_key
+from swarmd.pki import Subject, read_subject
 from swarmd.raft import Settings
+from swarmd.storage.errors import StorageFailed
 from swarmd.storage.known_managers import NodeFileContents
 from swarmd.storage.task_store import TaskStore
 from swarmd.transport.credentials import Credentials
@@ -148,7 +151,14 @@ class Life:
         config = self._config
         return Surroundings(
             directory=self._directory.raft,
-            sealer_of=partial(sealer_of, keys_path=self._directory.data_keys, random_bytes=os.urandom),
+            sealer_of=partial(
+                sealer_of,
+                keys_path=self._directory.data_keys,
+                random_bytes=os.urandom,
+                seal=self._directory.seal,
+            ),
+            disk_keys=self._directory.keys,
+            renew=self._renewal.force,
             credentials=self._credentials,
             listener_of=partial(self._transport.listener, config=config, remembered_port=self._memory.remote_port),
             dial=self._transport.dial,
@@ -206,7 +216,21 @@ class Life:
         return parts.facts.manager_peers() if parts is not None else ()
 
     async def _save_pair(self, certificate: bytes, key: bytes) -> None:
-        await trio.to_thread.run_sync(self._directory.identity.save_pair, certificate, key)
+        """Of a node that becomes a manager, sealed from the first moment on if autolock is on. One that ceases to be a
+        manager unseals its key once its log is gone."""
+        seal = self._directory.seal
+        if read_subject(certificate).role is Role.MANAGER and self._manager_part.role is not Role.MANAGER:
+            credentials = Credentials(certificate=certificate, key=key, root=self._credentials.root)
+            transport = NodeTransport(credentials, FEATURES)
+            seal.use(
+                await fetch_unlock_key(lambda: transport.dial_any(lambda: self._remotes.addresses(), anonymous=False))
+            )
+        try:
+            await trio.to_thread.run_sync(self._directory.identity.save_pair, certificate, key)
+        except StorageFailed:
+            if self._manager_part.role is not Role.MANAGER:
+                seal.use(UnlockKey())
+            raise
 
     # -- which managers there are --------------------------------------------------------------------------------
 

@@ -118,10 +118,11 @@ class ManagerPart:
 
     def _forget_raft(self) -> None:
         """A worker has no log: what a demoted manager knew is erased. What was set aside stays, and without its keys
-        nobody reads it any more. Blocking."""
+        nobody reads it any more. Only then is the node's key unsealed, for the data keys never are. Blocking."""
         assembly.delete(self._directory.raft)
         forget_keys(self._directory.raft, self._directory.data_keys)
         _unlink(self._directory.data_keys)
+        self._directory.keys.lay_down()
 
     async def _be_manager(self) -> None:
         manager = self._make_manager()

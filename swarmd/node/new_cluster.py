@@ -96,7 +96,7 @@ async def form_alone(directory: StateDirectory, *, now: Callable[[], float], rng
 def _opened(directory: StateDirectory) -> Iterator[tuple[LogStore, OfflineLog]]:
     """The log itself, to be changed. Blocking; nothing else runs in this process yet."""
     path = directory.raft / LOG_NAME
-    store = LogStore.open(path, sealer_for(path, directory.data_keys))
+    store = LogStore.open(path, sealer_for(path, directory.data_keys, directory.seal))
     try:
         yield store, offline_log(store, directory)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import time
@@ -17,6 +18,7 @@ from swarmd.node.identity import IdentityFinder, StateDirectory
 from swarmd.node.life import Life
 from swarmd.node.new_cluster import form_alone, refuse_if_empty
 from swarmd.node.transport import anonymous_hello
+from swarmd.node.unlocking import Unlocking, key_files, unlock_from_files
 from swarmd.storage.errors import StorageDamaged, StorageFailed
 from swarmd.storage.lock import hold
 from swarmd.storage.task_store import TaskStore
@@ -78,6 +80,7 @@ class Node:
             ) from group
 
     async def _live(self, whole: trio.CancelScope) -> None:
+        await self._unlock()
         if self.config.force_new_cluster:
             await form_alone(self.directory, now=self.now, rng=self.rng)
         identity = await IdentityFinder(
@@ -100,6 +103,17 @@ class Node:
         finally:
             store.close()
         whole.cancel()
+
+    async def _unlock(self) -> None:
+        """Return once nothing here is sealed for which there is no key. Raises `Locked` where nobody is waited for."""
+        files = key_files(self.config, os.environ)
+        if await trio.to_thread.run_sync(unlock_from_files, self.directory, files):
+            return
+        if self.config.force_new_cluster:
+            self.directory.keys.refuse_if_locked()
+        owner = self.directory.keys.locked_for()
+        if owner is not None:
+            await Unlocking(self.config, self.directory, owner).run()
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> BaseException:

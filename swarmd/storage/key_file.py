@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from swarmd.storage import data_keys
 from swarmd.storage.data_keys import DataKeys
+from swarmd.storage.disk_seal import DiskSeal
 from swarmd.storage.sealing import BLOBS_PER_KEY_MAX, KEY_BYTES, Grant, Sealer
 
 log = logging.getLogger(__name__)
@@ -26,13 +28,16 @@ class KeyFile:
 
     Args:
         random_bytes: where keys come from (`os.urandom`).
+        seal: what seals the file, if anything does.
     """
 
-    def __init__(self, path: Path, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(self, path: Path, random_bytes: Callable[[int], bytes], seal: DiskSeal | None = None) -> None:
         self._path = path
         self._random_bytes = random_bytes
-        self._lock = threading.Lock()
+        self._seal = seal or DiskSeal()
+        self._lock = self._seal.mutex
         self._keys: DataKeys | None = None
+        self._times_in_clear = 0
 
     def sealer(self, context: bytes) -> Sealer:
         """Seals with the current key and counts what it seals. Makes a first key if there is none. Raises as `load`."""
@@ -69,9 +74,12 @@ class KeyFile:
 
     def _known(self) -> DataKeys:
         if self._keys is None:
-            self._keys = data_keys.load_or_create(self._path, self._random_bytes)
+            self._keys = data_keys.load_or_create(self._path, self._random_bytes, self._seal)
+        elif self._times_in_clear != self._seal.times_in_clear:
+            self._keys = msgspec.structs.replace(self._keys, never_clear=())  # somebody unsealed the file meanwhile
+        self._times_in_clear = self._seal.times_in_clear
         return self._keys
 
     def _save(self, keys: DataKeys) -> None:
-        data_keys.save(self._path, keys)
-        self._keys = keys
+        self._keys = data_keys.save(self._path, keys, self._seal)
+        self._times_in_clear = self._seal.times_in_clear

@@ -50,5 +50,13 @@ def forget_keys(path: Path, key_file: Path) -> None:
             raise StorageFailed(f"cannot delete {aside / key_file.name}: {error.strerror}") from error
 
 
+def kept_keys(path: Path, key_file: Path) -> Iterator[tuple[Path, bytes]]:
+    """The files of data keys in what was moved aside from `path`, and what they hold. Raises `StorageFailed`."""
+    for aside in _moved_aside(path):
+        kept = aside / key_file.name
+        if (content := read_if_there(kept)) is not None:
+            yield kept, content
+
+
 def _moved_aside(path: Path) -> Iterator[Path]:
     return (aside for aside in sorted(path.parent.glob(f"{path.name}.damaged-*")) if aside.is_dir())

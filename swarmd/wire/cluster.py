@@ -67,10 +67,14 @@ class GetUnlockKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class UnlockKeyReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The key (32 bytes, empty while autolock is off) and its version."""
+    """The key (32 bytes, empty while autolock is off), its version, and the key as operators see it.
+
+    `is_on`: the swarm's settings say that managers are locked. No key together with that is never to be believed."""
 
     key: bytes = b""
     version: int = 0
+    shown: str = ""
+    is_on: bool = False
 
     def __repr__(self) -> str:
         """Without the key."""

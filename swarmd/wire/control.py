@@ -186,3 +186,5 @@ class StatusReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     None: not since it started."""
     alarm: str = ""
     """What is wrong with the managers' states, as far as this manager knows; see `RaftStatusReply`."""
+    locked: bool = False
+    """Whether the daemon waits for the unlock key and takes no part until then."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from swarmd import errors
-from swarmd.errors import CLASS_OF_KIND, EXIT_CODE, ErrorKind, OutcomeUnknown, SwarmError
+from swarmd.errors import CLASS_OF_KIND, EXIT_CODE, ErrorKind, Locked, OutcomeUnknown, SwarmError
 
 
 def test_every_kind_has_a_class_and_an_exit_code() -> None:
@@ -16,12 +16,16 @@ def test_classes_and_kinds_agree() -> None:
 
 def test_every_error_class_is_the_class_of_its_kind_or_refines_it() -> None:
     classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, SwarmError)]
-    assert len(classes) == len(ErrorKind) + 2
+    assert len(classes) == len(ErrorKind) + 3
     assert all(issubclass(cls, CLASS_OF_KIND[cls.kind]) for cls in classes if cls is not SwarmError)
 
 
 def test_unknown_outcome_is_a_kind_of_unavailable() -> None:
     assert OutcomeUnknown("x").kind is ErrorKind.UNAVAILABLE
+
+
+def test_locked_is_a_kind_of_failed_precondition() -> None:
+    assert Locked("x").kind is ErrorKind.FAILED_PRECONDITION
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,10 @@ from swarmd.model import Node, RaftConfig
 from swarmd.node.founding import FEATURES, Founding, found, make_log_durable, sealer_of
 from swarmd.raft import Settings
 from swarmd.storage import data_keys
+from swarmd.storage.disk_keys import DiskKeys
+from swarmd.storage.disk_seal import DiskSeal
 from swarmd.storage.errors import StorageFailed, StorageFull
+from swarmd.storage.identity_files import IdentityFiles
 from swarmd.storage.key_file import KeyFile
 from swarmd.storage.log_store import LogStore
 from swarmd.storage.reserve import Space
@@ -79,10 +82,11 @@ class World:
             return ADDRESS
 
         dial: Callable[..., AbstractAsyncContextManager[Connection]] = self._dial
+        seal = DiskSeal()
         return Manager(
             Surroundings(
                 directory=self.directory,
-                sealer_of=partial(sealer_of, keys_path=self.keys, random_bytes=os.urandom),
+                sealer_of=partial(sealer_of, keys_path=self.keys, random_bytes=os.urandom, seal=seal),
                 credentials=self.credentials,
                 listener_of=cast("Any", FakeDoor),
                 dial=dial,
@@ -91,6 +95,10 @@ class World:
                 session=lambda: "connecting",
                 settings=Settings(),
                 features=FEATURES,
+                disk_keys=DiskKeys(
+                    IdentityFiles(self.directory.parent / "certificates", seal), self.keys, self.directory, seal
+                ),
+                renew=lambda: None,
                 disk=self.disk,
                 now=lambda: EPOCH,
                 rng=random.Random(1),

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from swarmd.errors import FailedPrecondition, Unimplemented
+from swarmd.errors import FailedPrecondition, Locked
+from swarmd.model import UnlockKey
+from swarmd.pki.unlock_key import Owner
 from swarmd.storage import data_keys, durable_files
+from swarmd.storage.disk_seal import DiskSeal
 from swarmd.storage.errors import StorageDamaged, StorageFailed
 from swarmd.storage.identity_files import IdentityFiles
 from swarmd.storage.known_managers import KnownManager, NodeFile, NodeFileContents
@@ -106,10 +108,13 @@ def test_data_keys_that_make_no_sense_are_damage_and_never_replaced(tmp_path: Pa
 def test_locked_or_newer_data_keys_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     keys = data_keys.load_or_create(path, os.urandom)
-    path.write_bytes(codec.encode(msgspec.structs.replace(keys, kek_version=3)))
-    with pytest.raises(Unimplemented):
+    seal = DiskSeal()
+    seal.owner = Owner("swarm", "node")
+    seal.use(UnlockKey(version=3, key=b"k" * 32))
+    data_keys.save(path, keys, seal)
+    with pytest.raises(Locked, match="version 3 "):
         data_keys.load(path)
-    path.write_bytes(codec.encode({"v": 3, "something": "else"}))
+    path.write_bytes(codec.encode({"v": 4, "something": "else"}))
     with pytest.raises(FailedPrecondition, match="newer swarmd"):
         data_keys.load(path)
 
@@ -118,10 +123,10 @@ def test_locked_or_newer_data_keys_are_refused(tmp_path: Path) -> None:
 
 
 def matches(certificate: bytes, key: bytes) -> bool:
-    return certificate.removeprefix(b"certificate ") == key.removeprefix(b"key ")
+    return certificate.removeprefix(b"certificate ") == key.removeprefix(b"-----BEGIN key ")
 
 
-OLD, NEW = (b"certificate 1", b"key 1"), (b"certificate 2", b"key 2")
+OLD, NEW = (b"certificate 1", b"-----BEGIN key 1"), (b"certificate 2", b"-----BEGIN key 2")
 
 
 def test_identity_files_have_their_names_and_modes(tmp_path: Path) -> None:

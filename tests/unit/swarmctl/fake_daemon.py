@@ -87,6 +87,8 @@ class FakeDaemon:
         self.is_terminal = False
         self.typed = ""
         """The line that somebody at the terminal types."""
+        self.prompts: list[str] = []
+        """What was asked without echo."""
 
     def run(self, *arguments: str, variables: dict[str, str] | None = None) -> Result:
         """Run `swarmctl` with these arguments."""
@@ -98,6 +100,7 @@ class FakeDaemon:
             err=err,
             is_terminal=lambda: self.is_terminal,
             read_line=lambda: self.typed,
+            read_secret=self._read_secret,
             now=lambda: NOW,
             monotonic=lambda: self.clock,
             sleep=self._sleep,
@@ -109,6 +112,10 @@ class FakeDaemon:
     def asked(self, method: str) -> list[Any]:
         """The requests made of one method."""
         return [request for name, request, _ in self.calls if name == method]
+
+    def _read_secret(self, prompt: str) -> str:
+        self.prompts.append(prompt)
+        return self.typed
 
     def _sleep(self, seconds: float) -> None:
         self.clock += seconds
