@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from swarmd.errors import FailedPrecondition, Invalid
+from swarmd.errors import FailedPrecondition, Invalid, Locked
 from swarmd.manager.dump import Line, Range, dump, dump_objects
 from swarmd.manager.offline import NOT_COMMITTED, count_objects
 from swarmd.node.identity import StateDirectory
@@ -46,7 +46,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 def dump_lines(state_dir: Path, range: Range, *, unredacted: bool, key_file: Path | None = None) -> Iterator[str]:
     """One JSON object a line. `key_file` holds the unlock key of a manager with autolock.
 
-    Raises `FailedPrecondition` for a running daemon, no log, or damage, `Locked`, `Invalid` for a wrong unlock key.
+    Raises `FailedPrecondition` for a running daemon, no log, or damage, `Locked` also for a wrong key.
     """
     with _damage_is_an_answer(), read_offline(_unlocked(state_dir, key_file)) as log:
         for line in dump(log, range, unredacted=unredacted):
@@ -115,7 +115,10 @@ def _json(line: Line) -> str:
 def _unlocked(state_dir: Path, key_file: Path | None) -> StateDirectory:
     directory = StateDirectory(state_dir)
     if key_file is not None and directory.keys.locked_for() is not None:
-        directory.keys.unlock(read_key_file(key_file))
+        try:
+            directory.keys.unlock(read_key_file(key_file))
+        except Invalid as error:
+            raise Locked(error.message, hint=error.hint) from None
     directory.keys.refuse_if_locked()
     return directory
 
