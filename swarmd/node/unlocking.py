@@ -20,7 +20,7 @@ from swarmd.node.doors import serve_at_managers_path
 from swarmd.node.identity import StateDirectory
 from swarmd.node.transport import anonymous_hello
 from swarmd.pki.unlock_key import Owner, parse_unlock_key
-from swarmd.storage.errors import StorageFailed
+from swarmd.storage.errors import StorageDamaged, StorageFailed
 from swarmd.transport.connection import Call, Router
 from swarmd.transport.listener import ControlSocket
 from swarmd.wire import methods
@@ -37,6 +37,7 @@ CREDENTIAL: Final = "swarmd-unlock-key"
 PAUSE_S: Final = 1.0
 """Between two tries at the socket. 2^256 keys are out of reach anyhow: this keeps the log and the CPU quiet."""
 ANSWER_S: Final = 0.2
+_RESTORE: Final = "restore it from a backup, or join again with an empty state directory; nothing was deleted"
 FILE_BYTES_MAX: Final = 1024
 
 
@@ -128,6 +129,8 @@ class Unlocking:
                 await trio.to_thread.run_sync(self._directory.keys.unlock, key)
             except StorageFailed as error:
                 raise FailedPrecondition(str(error), hint="check the disk, its room, and who owns the files") from error
+            except StorageDamaged as error:
+                raise FailedPrecondition(f"a file of this node is damaged: {error}", hint=_RESTORE) from error
         log.info("unlocked at the control socket")
         self._unlocked.set()
         return Unlocked(node_id=self._identity.node_id)

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from swarmd.errors import FailedPrecondition, Invalid
-from swarmd.pki.unlock_key import Wraps, WrongUnlockKey
+from swarmd.pki.unlock_key import Wraps
 from swarmd.storage.disk_seal import SEALED_FORMAT, DiskSeal
 from swarmd.storage.durable_files import make_private_directory, read_if_there, replace_file
 from swarmd.storage.errors import StorageDamaged
@@ -87,7 +87,7 @@ class DataKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def load(path: Path, seal: DiskSeal | None = None) -> DataKeys | None:
     """The stored keys, or None if there is no file. `seal` opens them if they are sealed.
 
-    Raises `StorageDamaged`, `FailedPrecondition` if a newer swarmd wrote the file, `Locked`, `WrongUnlockKey`.
+    Raises `StorageDamaged`, `FailedPrecondition` if a newer swarmd wrote the file, `Locked`.
     """
     content = read_if_there(path)
     return None if content is None else decode(content, path, seal)
@@ -105,8 +105,6 @@ def decode(content: bytes, path: Path, seal: DiskSeal | None = None) -> DataKeys
         elif isinstance(builtins, dict) and "never_clear" in builtins:
             raise StorageDamaged(f"{path} does not hold data keys: it says what only a sealed file can")
         keys = codec.convert(builtins, DataKeys)
-    except WrongUnlockKey:
-        raise
     except Invalid as error:
         # Without the error's own text: it may quote the file.
         raise StorageDamaged(f"{path} does not hold data keys ({error.field})") from None

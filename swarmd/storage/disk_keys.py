@@ -15,9 +15,9 @@ from pathlib import Path
 
 import msgspec
 
-from swarmd.errors import Locked
+from swarmd.errors import FailedPrecondition, Locked
 from swarmd.model import UnlockKey
-from swarmd.pki.unlock_key import Owner, Wraps, WrongUnlockKey
+from swarmd.pki.unlock_key import Owner, Wraps
 from swarmd.storage import data_keys
 from swarmd.storage.disk_seal import DiskSeal, SealedFile, locked, parse_sealed, wrong_key
 from swarmd.storage.durable_files import read_if_there, replace_file
@@ -63,61 +63,53 @@ class DiskKeys:
         """
         if self._seal.kek.key:
             return None
-        sealed = self._sealed_files()
-        if not sealed:
+        sealed = self._deciding()
+        if sealed is None:
             self._note_version()
             return None
-        return sealed[0].owner
+        return sealed.owner
 
     def refuse_if_locked(self) -> None:
         """Raise `Locked` with the version of the key that is needed. Raises as `locked_for`."""
-        if self.locked_for() is not None:
-            raise locked(self._sealed_files()[0].versions)
+        if self.locked_for() is not None and (sealed := self._deciding()) is not None:
+            raise locked(sealed.versions)
 
     def unlock(self, key: bytes) -> Owner:
         """Open what is sealed with these 32 bytes from now on; whose it is. The disk stays as it is.
 
-        Raises `WrongUnlockKey` naming the version that is needed, `StorageDamaged`, `Locked` never.
+        Raises `WrongUnlockKey` naming the version that is needed, `StorageDamaged`, `StorageFailed`. Data keys that are
+        damaged are no reason to stay locked: whoever opens the log finds that out, and the tasks need no log.
         """
         with self._seal.mutex:
-            sealed = self._sealed_files()
-            if not sealed:
+            sealed = self._deciding()
+            if sealed is None:
                 raise StorageDamaged("there is nothing to unlock")
-            first = sealed[0]
-            version = first.version_for(key)
+            version = sealed.version_for(key)
             if version is None:
-                raise wrong_key(first.versions)
-            if any(file.owner != first.owner or file.version_for(key) is None for file in sealed):
-                raise StorageDamaged(
-                    f"{self._path} is not sealed with the unlock key of the node's key, or for its node"
-                )
-            self._try(UnlockKey(version=version, key=key))
-            self._seal.owner = first.owner
-            return first.owner
+                raise wrong_key(sealed.versions)
+            before = self._seal.kek
+            self._seal.use(UnlockKey(version=version, key=key))
+            try:
+                self._identity.key()
+            except BaseException:
+                self._seal.use(before)
+                raise
+            self._seal.owner = sealed.owner
+            return sealed.owner
 
-    def _try(self, kek: UnlockKey) -> None:
-        before = self._seal.kek
-        self._seal.use(kek)
-        try:
-            self._identity.key()
-            data_keys.load(self._path, self._seal)
-        except BaseException:
-            self._seal.use(before)
-            raise
-
-    def _sealed_files(self) -> list[SealedFile]:
-        """The node's key first: it decides."""
-        found = []
+    def _deciding(self) -> SealedFile | None:
+        """The sealed file that says which unlock key is needed: the node's key. None: nothing is locked."""
         key = self._identity.stored_key()
-        if key is not None and is_sealed_key(key):
-            found.append(parse_sealed(key, Wraps.NODE_KEY, self._identity.key_path))
-        keys = read_if_there(self._path)
-        if keys is not None and data_keys.is_sealed(keys):
-            found.append(parse_sealed(keys, Wraps.DATA_KEYS, self._path))
-        return found
+        if key is not None:
+            return parse_sealed(key, Wraps.NODE_KEY, self._identity.key_path) if is_sealed_key(key) else None
+        return None
 
     def _note_version(self) -> None:
-        keys = data_keys.load(self._path, self._seal)
+        """As far as it can be read: what is wrong with the data keys is for whoever opens the log."""
+        try:
+            keys = data_keys.load(self._path, self._seal)
+        except (StorageDamaged, FailedPrecondition):
+            return
         if keys is not None:
             self._seal.use(UnlockKey(version=keys.kek_version))
 
@@ -171,7 +163,7 @@ class DiskKeys:
             target.use(wanted)
             try:
                 _, moved = data_keys.encode(data_keys.decode(content, path, self._seal), target)
-            except (StorageDamaged, WrongUnlockKey, Locked) as error:
+            except (StorageDamaged, Locked) as error:
                 log.warning("%s stays as it is: %s", path, error)
                 continue
             replace_file(path, moved)

@@ -171,11 +171,18 @@ class DiskSeal:
         return encode_sealed(plain, kind, self.owner, keks, self._random_bytes)
 
     def open(self, content: bytes, kind: Wraps, path: Path) -> bytes:
-        """What a sealed file holds. Raises `Locked` without a key, `WrongUnlockKey`, `StorageDamaged`."""
+        """What a sealed file holds. Raises `Locked` without a key, `StorageDamaged` also if it is sealed with another
+        than the node's key is."""
         file = parse_sealed(content, kind, path)
         keys = [kek.key for kek in (self._kek, *self._pending) if kek.key]
         if not keys:
             raise locked(file.versions)
         if self.owner not in (NOBODY, file.owner):
             raise StorageDamaged(f"{path} belongs to another node")
-        return open_sealed(file, next((key for key in keys if file.version_for(key) is not None), keys[0]), path)
+        fitting = next((key for key in keys if file.version_for(key) is not None), None)
+        if fitting is None:
+            raise StorageDamaged(
+                f"{path} is sealed with version {_listed(file.versions)} of the unlock key, and not with "
+                f"the one that opened this node's key"
+            )
+        return open_sealed(file, fitting, path)

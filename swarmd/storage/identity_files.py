@@ -95,17 +95,16 @@ class IdentityFiles:
         return read_if_there(self._key)
 
     def key(self) -> NodeKey | None:
-        """The key, or None. Raises `Locked`, `WrongUnlockKey`, `StorageDamaged`."""
+        """The key, or None. Raises `Locked`, `StorageDamaged`."""
         content = read_if_there(self._key)
         if content is None:
             return None
         if not is_sealed_key(content):
             return NodeKey(pem=content)
+        plain = self._seal.open(content, Wraps.NODE_KEY, self._key)
         try:
-            return codec.decode(self._seal.open(content, Wraps.NODE_KEY, self._key), NodeKey)
-        except Invalid as error:
-            if type(error) is not Invalid:
-                raise
+            return codec.decode(plain, NodeKey)
+        except Invalid:
             raise StorageDamaged(f"{self._key} does not hold a key") from None
 
     def replace_key(self, key: NodeKey, kek: UnlockKey) -> None:
@@ -117,7 +116,7 @@ class IdentityFiles:
         """The certificate and its key, finishing what a crash interrupted; None if this node has no pair.
 
         Raises `StorageDamaged` if there are both and no certificate belongs to the key: that is an identity to repair,
-        never one to replace in silence. `Locked`, `WrongUnlockKey`: as `key`.
+        never one to replace in silence. `Locked`: as `key`.
         """
         found = self.key()
         key = found.pem if found is not None else None

@@ -287,6 +287,14 @@ def test_whatever_fails_in_whatever_order_some_key_opens_everything_and_nothing_
 # -- damage, and other nodes' files --------------------------------------------------------------------------------
 
 
+def read(disk: Disk, kek: UnlockKey) -> None:
+    """As a start does: the node's key, then the data keys."""
+    disk.start()
+    disk.keys.locked_for()
+    disk.keys.unlock(kek.key)
+    disk.by_id()
+
+
 @given(
     place=st.integers(0, 10_000),
     change=st.integers(1, 255),
@@ -301,9 +309,8 @@ def test_a_changed_byte_is_damage_and_never_a_wrong_key_nor_a_traceback(place: i
         content = bytearray(path.read_bytes())
         content[place % len(content)] ^= change
         path.write_bytes(bytes(content))
-        disk.start()
         with pytest.raises((StorageDamaged, FailedPrecondition)):
-            disk.keys.unlock(KEKS[1].key)
+            read(disk, KEKS[1])
 
 
 @pytest.mark.parametrize("which", ["swarm-node.key", "data-keys.cbor"])
@@ -313,9 +320,25 @@ def test_a_file_cut_short_is_damage(tmp_path: Path, which: str, kept: int) -> No
     disk.found(KEKS[1])
     path = tmp_path / "certificates" / which
     path.write_bytes(path.read_bytes()[:kept])
-    disk.start()
     with pytest.raises(StorageDamaged):
-        disk.keys.unlock(KEKS[1].key)
+        read(disk, KEKS[1])
+
+
+@pytest.mark.parametrize("kek", [OFF, KEKS[1]])
+def test_damaged_data_keys_keep_nobody_from_starting(tmp_path: Path, kek: UnlockKey) -> None:
+    disk = Disk(tmp_path)
+    disk.found(kek)
+    disk.data_keys.write_bytes(b"garbage")
+    disk.start()
+    owner = disk.keys.locked_for()
+    assert (owner == OWNER) is bool(kek.key)
+    if owner is not None:
+        disk.keys.unlock(kek.key)
+    assert disk.pem() == PEM % 0
+    with pytest.raises(StorageDamaged):
+        disk.by_id()
+    with pytest.raises(StorageDamaged):
+        disk.keys.change(KEKS[2])
 
 
 def test_files_of_another_node_or_of_another_change_do_not_go_together(tmp_path: Path) -> None:
@@ -323,17 +346,15 @@ def test_files_of_another_node_or_of_another_change_do_not_go_together(tmp_path:
     disk.found(KEKS[1])
     other.found(KEKS[2])
     shutil.copy(other.data_keys, disk.data_keys)
-    disk.start()
-    with pytest.raises(StorageDamaged, match="not sealed with the unlock key"):
-        disk.keys.unlock(KEKS[1].key)
+    with pytest.raises(StorageDamaged, match="sealed with version 2"):
+        read(disk, KEKS[1])
     foreign = DiskSeal()
     foreign.owner = Owner("swarm", "somebody else")
     foreign.use(KEKS[1])
-    data_keys.save(
-        disk.data_keys, data_keys.DataKeys(current=1, keys=(data_keys.DataKey(id=1, key=b"k" * 32),)), foreign
-    )
-    with pytest.raises(StorageDamaged):
-        disk.keys.unlock(KEKS[1].key)
+    key = data_keys.DataKey(id=1, key=b"k" * 32)
+    data_keys.save(disk.data_keys, data_keys.DataKeys(current=1, keys=(key,)), foreign)
+    with pytest.raises(StorageDamaged, match="another node"):
+        read(disk, KEKS[1])
 
 
 def test_a_clear_file_that_claims_to_have_been_sealed_is_refused(disk: Disk) -> None:
