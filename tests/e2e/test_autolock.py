@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from swarmd.node.identity import StateDirectory
 from swarmd.pki.unlock_key import Wraps, parse_unlock_key, show_unlock_key
 from swarmd.storage import data_keys
 from swarmd.storage.disk_seal import parse_sealed
-from swarmd.wire.cluster import GetCluster, UpdateCluster
-from swarmd.wire.methods import CLUSTER_GET, CLUSTER_UPDATE
+from swarmd.wire.cluster import GetCluster, GetUnlockKey, UpdateCluster
+from swarmd.wire.methods import CA_UNLOCK_KEY, CLUSTER_GET, CLUSTER_UPDATE
 from tests.e2e.machines import Machine, Swarm, wait_for, wait_until
 from tests.e2e.test_crashes import create, keys, running
 
@@ -297,5 +298,39 @@ def test_turned_off_managers_start_without_a_key_again(swarm: LockingSwarm) -> N
     machine.kill_daemon()
     machine.start()
     machine.wait_ready()
+    swarm.wait_voters(3)
+    assert keys(swarm.processes("stays")) == before
+
+
+def test_a_manager_killed_in_the_middle_of_any_change_comes_back_with_one_key_or_none(swarm: LockingSwarm) -> None:
+    before = keys(swarm.processes("stays"))
+    leader = swarm.leader()
+    victim = next(machine for machine in managers(swarm) if machine is not leader)
+    shown: dict[int, str] = {}
+    found: list[int] = []
+    for number, delay_s in enumerate((0.0, 0.003, 0.006, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3)):
+        set_autolock(leader, is_on=number % 3 != 2, rotate=number % 3 == 1)
+        time.sleep(delay_s)
+        victim.kill_daemon()
+        with Client(leader.socket, Environment()) as client:
+            reply = client.read(CA_UNLOCK_KEY, GetUnlockKey())
+        shown[reply.version] = reply.shown
+        on_disk = version_on_disk(victim)
+        found.append(reply.version - on_disk)
+        victim.start()
+        if on_disk:
+            wait_locked(victim)
+            unlock(victim, shown[on_disk])
+        victim.wait_ready()
+        if reply.key:
+            wait_until(
+                lambda r=reply: version_on_disk(victim) == r.version and is_settled(victim, r.shown),  # type: ignore[misc]
+                60,
+                "it does not follow",
+                victim.tail,
+            )
+        else:
+            wait_until(lambda: version_on_disk(victim) == 0, 30, "it stays sealed", victim.tail)
+    assert len(set(found)) > 1, f"every kill met the same moment: {found}"
     swarm.wait_voters(3)
     assert keys(swarm.processes("stays")) == before
