@@ -117,10 +117,10 @@ class IdentityFinder:
         else:
             enrolled = await self._enrol_as_neighbour() or await self._wait_to_be_accepted()
         identity = Identity(root=enrolled.root, certificate=enrolled.certificate, key=enrolled.key)
-        if enrolled.subject.role is Role.MANAGER:
-            # Before the key is saved: a manager's key lies on no disk in clear while autolock is on.
-            self._directory.seal.use(await self._fetch_unlock_key(identity))
-        await trio.to_thread.run_sync(self._save, identity)
+        # Before the key is saved: a manager's lies on no disk in clear while autolock is on.
+        is_manager = enrolled.subject.role is Role.MANAGER
+        kek = await self._fetch_unlock_key(identity) if is_manager else UnlockKey()
+        await trio.to_thread.run_sync(self._save, identity, kek)
         await trio.to_thread.run_sync(self._directory.join_request.delete)
         log.info("joined swarm %s as node %s", enrolled.subject.swarm_id, enrolled.subject.node_id)
         return identity
@@ -198,7 +198,7 @@ class IdentityFinder:
             keys_path=self._directory.data_keys,
             random_bytes=self._rng.randbytes,
         )
-        self._save(founding.identity)
+        self._save(founding.identity, UnlockKey())
         log.info("founded swarm %s", read_subject(founding.identity.certificate).swarm_id)
         return founding.identity
 
@@ -210,12 +210,12 @@ class IdentityFinder:
         except OSError as error:
             raise StorageFailed(f"cannot clear {self._directory.path}: {error.strerror}") from error
 
-    def _save(self, identity: Identity) -> None:
+    def _save(self, identity: Identity, kek: UnlockKey) -> None:
         self._own(identity)
         # A request that an operator had to decide about kept its key on the disk meanwhile.
         never_clear = self._directory.join_request.load() is None
         self._directory.identity.save_root(identity.root)
-        self._directory.identity.save_pair(identity.certificate, identity.key, never_clear=never_clear)
+        self._directory.keys.save_first_pair(identity.certificate, identity.key, kek, never_clear=never_clear)
 
 
 def _announce(code: str) -> None:

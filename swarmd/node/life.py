@@ -28,14 +28,14 @@ from swarmd.node.identity import StateDirectory
 from swarmd.node.manager_part import ManagerPart
 from swarmd.node.memory import NodeMemory
 from swarmd.node.neighbours import places
+from swarmd.node.pair_saving import save_new_pair
 from swarmd.node.remotes import Remotes
 from swarmd.node.renewal import Renewal
 from swarmd.node.sharing import share_token
 from swarmd.node.transport import NodeTransport
 from swarmd.node.unlock_key_fetch import fetch_unlock_key
-from swarmd.pki import Subject, read_subject
+from swarmd.pki import Subject
 from swarmd.raft import Settings
-from swarmd.storage.errors import StorageFailed
 from swarmd.storage.known_managers import NodeFileContents
 from swarmd.storage.task_store import TaskStore
 from swarmd.transport.credentials import Credentials
@@ -216,21 +216,13 @@ class Life:
         return parts.facts.manager_peers() if parts is not None else ()
 
     async def _save_pair(self, certificate: bytes, key: bytes) -> None:
-        """Of a node that becomes a manager, sealed from the first moment on if autolock is on. One that ceases to be a
-        manager unseals its key once its log is gone."""
-        seal = self._directory.seal
-        if read_subject(certificate).role is Role.MANAGER and self._manager_part.role is not Role.MANAGER:
+        async def fetch() -> UnlockKey:
             credentials = Credentials(certificate=certificate, key=key, root=self._credentials.root)
             transport = NodeTransport(credentials, FEATURES)
-            seal.use(
-                await fetch_unlock_key(lambda: transport.dial_any(lambda: self._remotes.addresses(), anonymous=False))
-            )
-        try:
-            await trio.to_thread.run_sync(self._directory.identity.save_pair, certificate, key)
-        except StorageFailed:
-            if self._manager_part.role is not Role.MANAGER:
-                seal.use(UnlockKey())
-            raise
+            return await fetch_unlock_key(lambda: transport.dial_any(self._remotes.addresses, anonymous=False))
+
+        was_manager = self._manager_part.role is Role.MANAGER
+        await save_new_pair(self._directory, certificate, key, was_manager=was_manager, fetch=fetch)
 
     # -- which managers there are --------------------------------------------------------------------------------
 

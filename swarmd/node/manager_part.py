@@ -21,6 +21,7 @@ from swarmd.model import Role
 from swarmd.node.doors import Doors
 from swarmd.node.identity import StateDirectory
 from swarmd.node.memory import NodeMemory
+from swarmd.pki import read_subject
 from swarmd.storage.errors import StorageDamaged, StorageFailed
 from swarmd.storage.quarantine import forget_keys, keep_keys, quarantine
 from swarmd.transport.credentials import Credentials
@@ -122,7 +123,7 @@ class ManagerPart:
         assembly.delete(self._directory.raft)
         forget_keys(self._directory.raft, self._directory.data_keys)
         _unlink(self._directory.data_keys)
-        self._directory.keys.lay_down()
+        self._directory.keys.lay_down(lambda certificate: read_subject(certificate).role is Role.MANAGER)
 
     async def _be_manager(self) -> None:
         manager = self._make_manager()

@@ -11,6 +11,7 @@ needs; at every moment the data keys are in clear or open with that one too:
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -177,10 +178,32 @@ class DiskKeys:
                 node_key=node_key is not None and not node_key.never_clear,
             )
 
-    def lay_down(self) -> None:
-        """This node is no manager any more, and its data keys are gone: its own key is in clear again, as every
-        worker's is. Raises `StorageFailed`, `StorageDamaged`."""
+    # -- becoming a manager, and ceasing to be one ---------------------------------------------------------------
+
+    def save_first_pair(self, certificate: bytes, key: bytes, kek: UnlockKey, *, never_clear: bool = True) -> None:
+        """Make the pair of a node that becomes a manager durable, sealed from the first moment on if `kek` is a key.
+
+        Raises `StorageFailed`; then everything is as before.
+        """
         with self._seal.mutex:
-            if (node_key := self._identity.key()) is not None and self._seal.kek.key:
+            before = self._seal.kek
+            self._seal.use(kek)
+            try:
+                self._identity.save_pair(certificate, key, never_clear=never_clear)
+            except BaseException:
+                self._seal.use(before)
+                raise
+
+    def lay_down(self, is_managers: Callable[[bytes], bool]) -> None:
+        """This node is no manager any more, and its data keys are gone: its own key is in clear again, as every
+        worker's is. Nothing is done if it has become a manager again meanwhile, as its certificate then says.
+
+        Raises `StorageFailed`, `StorageDamaged`.
+        """
+        with self._seal.mutex:
+            certificate = self._identity.certificate()
+            if certificate is not None and is_managers(certificate):
+                return
+            if self._seal.kek.key and (node_key := self._identity.key()) is not None:
                 self._identity.replace_key(node_key, UnlockKey())
             self._seal.use(UnlockKey())

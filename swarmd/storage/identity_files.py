@@ -90,6 +90,10 @@ class IdentityFiles:
             self.replace_key(NodeKey(pem=key, never_clear=never_clear), self._seal.kek)
             self._promote_staging()
 
+    def certificate(self) -> bytes | None:
+        """The certificate that is in use, or None."""
+        return read_if_there(self._certificate)
+
     def stored_key(self) -> bytes | None:
         """The key's file as it lies there."""
         return read_if_there(self._key)

@@ -187,6 +187,23 @@ async def test_a_log_is_erased_only_once_the_certificate_says_worker(
         assert world.part.manager is None
 
 
+async def test_the_data_keys_are_gone_before_a_demoted_managers_own_key_is_unsealed(
+    autojump_clock: trio.testing.MockClock, manager_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = manager_world
+    world.write_log()
+    erased: list[bool] = []
+    monkeypatch.setattr(
+        world.directory.keys, "lay_down", lambda is_managers: erased.append(not world.directory.data_keys.exists())
+    )
+    async with world.running():
+        await world.until(lambda: running(world, 1))
+        assert erased == []
+        world.become(Role.WORKER)
+        await world.until(lambda: world.doors.open == "worker")
+    assert erased == [True]
+
+
 async def test_a_worker_that_is_promoted_begins_without_a_log(
     autojump_clock: trio.testing.MockClock, worker_world: World
 ) -> None:

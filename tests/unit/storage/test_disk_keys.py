@@ -152,11 +152,33 @@ def test_a_disk_that_is_sealed_from_the_first_write_on_was_never_in_clear(tmp_pa
 def test_a_worker_has_its_key_in_clear_and_no_data_keys(disk: Disk) -> None:
     disk.keys.change(KEKS[1])
     disk.data_keys.unlink()
-    disk.keys.lay_down()
+    disk.keys.lay_down(lambda certificate: True)  # it was promoted again meanwhile
+    assert disk.keys.kek == KEKS[1]
+    assert b"PRIVATE" not in disk.everything()
+    disk.keys.lay_down(lambda certificate: False)
     disk.start()
     assert disk.keys.locked_for() is None
     assert disk.identity.stored_key() == PEM % 0
     assert disk.keys.in_clear() == InClear(data_key=False, node_key=True)
+
+
+def test_a_first_pair_that_could_not_be_saved_leaves_the_key_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(tmp_path)
+    disk.seal.owner = OWNER
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        with pytest.raises(StorageFailed):
+            disk.keys.save_first_pair(b"certificate", PEM % 1, KEKS[1])
+    assert disk.keys.kek == OFF
+    disk.keys.save_first_pair(b"certificate", PEM % 1, KEKS[1])
+    assert b"PRIVATE" not in disk.everything()
+    assert disk.pem() == PEM % 1
 
 
 # -- the power fails -----------------------------------------------------------------------------------------------
