@@ -99,11 +99,20 @@ class DiskKeys:
             return sealed.owner
 
     def _deciding(self) -> SealedFile | None:
-        """The sealed file that says which unlock key is needed: the node's key. None: nothing is locked."""
+        """The sealed file that says which unlock key is needed: the node's key. None: nothing is locked.
+
+        Of a node whose key was put back in clear from elsewhere it is the data keys, as far as they can be read.
+        """
         key = self._identity.stored_key()
-        if key is not None:
-            return parse_sealed(key, Wraps.NODE_KEY, self._identity.key_path) if is_sealed_key(key) else None
-        return None
+        if key is not None and is_sealed_key(key):
+            return parse_sealed(key, Wraps.NODE_KEY, self._identity.key_path)
+        keys = read_if_there(self._path)
+        if keys is None or not data_keys.is_sealed(keys):
+            return None
+        try:
+            return parse_sealed(keys, Wraps.DATA_KEYS, self._path)
+        except StorageDamaged:
+            return None
 
     def _note_version(self) -> None:
         """As far as it can be read: what is wrong with the data keys is for whoever opens the log."""

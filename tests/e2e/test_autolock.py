@@ -334,3 +334,37 @@ def test_a_manager_killed_in_the_middle_of_any_change_comes_back_with_one_key_or
     assert len(set(found)) > 1, f"every kill met the same moment: {found}"
     swarm.wait_voters(3)
     assert keys(swarm.processes("stays")) == before
+
+
+def test_a_survivor_forms_a_new_cluster_with_the_key_and_a_credential_unlocks_it_from_then_on(
+    tmp_path: Path,
+) -> None:
+    swarm = LockingSwarm(tmp_path / "swarm")
+    (tmp_path / "swarm").mkdir()
+    try:
+        swarm.bootstrap(2)
+        first, second = swarm.machines
+        own = {process.key for process in create(swarm, "survives", 2) if process.node_id == first.node_id}
+        set_autolock(first, is_on=True)
+        key = unlock_key(first)
+        for machine in (first, second):
+            wait_until(lambda m=machine: is_settled(m, key), 60, f"{machine.name} is not sealed", machine.tail)  # type: ignore[misc]
+        (tmp_path / "credentials").mkdir()
+        (tmp_path / "credentials" / "swarmd-unlock-key").write_text(f"{key}\n")
+        second.kill_daemon()
+        first.kill_daemon()
+        arguments = list(first.arguments)
+        first.start(
+            *arguments, "--force-new-cluster", "--unlock-key-file", str(tmp_path / "credentials" / "swarmd-unlock-key")
+        )
+        first.wait_ready()
+        assert is_settled(first, key)
+        first.stop()
+        first.env = {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
+        first.start(*arguments)
+        first.wait_ready()
+        assert unlock_key(first) == key
+        assert own <= keys(swarm.processes("survives"))
+    finally:
+        swarm.stop()
+    assert swarm.strays() == []

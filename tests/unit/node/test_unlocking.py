@@ -13,11 +13,12 @@ import trio
 from trio.testing import MockClock
 
 from swarmd.errors import FailedPrecondition, Invalid, Locked, ResourceExhausted
+from swarmd.manager.dump import Range
 from swarmd.model import RaftConfig, UnlockKey
 from swarmd.node.config import Config
 from swarmd.node.founding import found
 from swarmd.node.identity import IdentityFinder, StateDirectory
-from swarmd.node.inspection import verify
+from swarmd.node.inspection import dump_lines, verify
 from swarmd.node.node import Node
 from swarmd.node.transport import anonymous_hello
 from swarmd.node.unlocking import CREDENTIAL, PAUSE_S, Unlocking, key_files, read_key_file, unlock_from_files
@@ -186,6 +187,9 @@ async def test_an_identity_is_only_found_once_it_is_unlocked(locked: StateDirect
 def test_reading_a_locked_log_offline_needs_the_key_too(locked: StateDirectory, tmp_path: Path) -> None:
     with pytest.raises(Locked, match="version 5"):
         verify(locked.path)
+    lines = dump_lines(locked.path, Range(), unredacted=True, key_file=write(tmp_path / "key", STRANGER))
+    with pytest.raises(Locked, match="not the unlock key"):
+        next(lines)
     with pytest.raises(Locked, match="not the unlock key"):
         verify(locked.path, key_file=write(tmp_path / "key", STRANGER))
     with pytest.raises(FailedPrecondition, match="no Raft log"):  # it got that far

@@ -363,6 +363,21 @@ def test_damaged_data_keys_keep_nobody_from_starting(tmp_path: Path, kek: Unlock
         disk.keys.change(KEKS[2])
 
 
+def test_a_key_that_was_put_back_in_clear_unlocks_nothing(disk: Disk) -> None:
+    in_clear = disk.identity.stored_key()
+    assert in_clear is not None
+    disk.keys.change(KEKS[1])
+    disk.identity.key_path.write_bytes(in_clear)
+    disk.start()
+    assert disk.keys.locked_for() == OWNER
+    with pytest.raises(WrongUnlockKey):
+        disk.keys.unlock(KEKS[2].key)
+    read(disk, KEKS[1])
+    assert disk.keys.change(KEKS[1])
+    assert b"PRIVATE KEY" not in disk.everything()
+    assert disk.keys.in_clear().node_key
+
+
 def test_files_of_another_node_or_of_another_change_do_not_go_together(tmp_path: Path) -> None:
     disk, other = Disk(tmp_path / "disk"), Disk(tmp_path / "other")
     disk.found(KEKS[1])
