@@ -81,6 +81,8 @@ class IdentityFinder:
         saved = await trio.to_thread.run_sync(self._load)
         if saved is not None:
             self._own(saved)
+            # A crash between the two left it: it holds a key in clear.
+            await trio.to_thread.run_sync(self._directory.join_request.delete)
             return saved
         if self._config.join_addr is not None:
             return await self._enrol()

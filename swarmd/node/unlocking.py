@@ -80,8 +80,14 @@ def unlock_from_files(directory: StateDirectory, files: tuple[Path, ...]) -> boo
             log.error("%s does not unlock this manager: %s", path, error)
             continue
         log.info("unlocked with %s", path)
+        _warn_if_others_can_read(path)
         return True
     return False
+
+
+def _warn_if_others_can_read(path: Path) -> None:
+    if path.stat().st_mode & 0o077:
+        log.warning("%s holds the unlock key, and other users may read it: chmod 600", path)
 
 
 class Unlocking:

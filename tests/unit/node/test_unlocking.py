@@ -24,6 +24,7 @@ from swarmd.node.transport import anonymous_hello
 from swarmd.node.unlocking import CREDENTIAL, PAUSE_S, Unlocking, key_files, read_key_file, unlock_from_files
 from swarmd.pki import read_subject
 from swarmd.pki.unlock_key import Owner, show_unlock_key
+from swarmd.storage.join_request import JoinRequest
 from swarmd.transport.dialer import connect_socket
 from swarmd.wire.cluster import GetUnlockKey, Unlock
 from swarmd.wire.control import ListServices, StatusRequest
@@ -51,6 +52,7 @@ def locked(tmp_path: Path) -> StateDirectory:
 
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
+    path.chmod(0o600)
     return path
 
 
@@ -89,7 +91,10 @@ def test_the_first_file_that_fits_unlocks_and_the_others_are_told(
     assert not unlock_from_files(locked, ())
     assert not unlock_from_files(locked, (wrong, tmp_path / "none"))
     assert "version 5" in caplog.text
+    assert "other users may read" not in caplog.text
+    right.chmod(0o640)
     assert unlock_from_files(locked, (wrong, right))
+    assert f"{right} holds the unlock key, and other users may read it" in caplog.text
     assert locked.keys.kek == KEK
     assert unlock_from_files(locked, (wrong,))
     assert all(text not in caplog.text for text in (SHOWN, STRANGER))
@@ -181,7 +186,9 @@ async def test_an_identity_is_only_found_once_it_is_unlocked(locked: StateDirect
     with pytest.raises(Locked):
         await finder.find()
     locked.keys.unlock(KEK.key)
+    locked.join_request.save(JoinRequest(key=b"a key", csr=b"", root=b""))  # as a crash may leave it
     assert b"PRIVATE KEY" in (await finder.find()).key
+    assert not (locked.certificates / "join-request.pem").exists()
 
 
 def test_reading_a_locked_log_offline_needs_the_key_too(locked: StateDirectory, tmp_path: Path) -> None:
