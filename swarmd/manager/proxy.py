@@ -65,7 +65,10 @@ class LeaderLink:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # a call that is still served on the way out is told, and starts nothing
 
     def renew(self) -> None:
         """Dial anew for calls to come: this node has another certificate. Calls under way keep their connection."""

@@ -26,9 +26,10 @@ def problems(history: Sequence[Call], held: Sequence[Held]) -> list[str]:
 
 
 def _replicas_differ(history: Sequence[Call], held: Sequence[Held]) -> Iterator[str]:
-    """At no index two digests, in the end one index, one digest, one content."""
+    """At no index two digests, in the end one index, one digest, one content. A manager whose log is not open yet
+    tells none."""
     digests: dict[int, tuple[str, int]] = {}
-    seen = [(c.version, c.digest, c.manager) for c in history if c.kind == "status" and c.outcome == OK]
+    seen = [(c.version, c.digest, c.manager) for c in history if c.kind == "status" and c.outcome == OK and c.version]
     for index, digest, manager in (*seen, *((h.index, h.digest, h.manager) for h in held)):
         first, whose = digests.setdefault(index, (digest, manager))
         if digest != first:

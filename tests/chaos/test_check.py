@@ -134,6 +134,7 @@ def test_one_version_with_two_values() -> None:
 def test_replicas_that_differ() -> None:
     assert "at index 41 manager 3 has the digest xx" in found([*GOOD, status(3, 41, "xx")], held())
     assert "at index 50 manager 3" in found(GOOD, held(digest="dd"))
+    assert found([*GOOD, status(3, 0, ""), status(2, 0, "00")], held()) == "", "one has no open log yet"
     assert "ended at index 50, manager 3 at 49" in found(GOOD, held(index=49))
     assert "different objects" in found(GOOD, held(values={"object-1": 1, "a": 3}))
 

@@ -32,21 +32,10 @@ pytestmark = pytest.mark.slow
 IN_CLEAR = b"PRIVATE KEY-----"
 
 
-class LockingSwarm(Swarm):
-    """Its daemons serve `cluster.update`."""
-
-    def add(self, name: str, *arguments: str) -> Machine:
-        machine = Machine(self.root, name)
-        machine.inside = [sys.executable, "-m", "tests.e2e.with_cluster_update"]
-        self.machines.append(machine)
-        machine.start(*arguments)
-        return machine
-
-
 @pytest.fixture(scope="module")
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LockingSwarm]:
+def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     """Three managers and a worker; the tests follow one another."""
-    swarm = LockingSwarm(tmp_path_factory.mktemp("swarm"))
+    swarm = Swarm(tmp_path_factory.mktemp("swarm"))
     try:
         swarm.bootstrap(1)
         be_patient(swarm.machines[0])
@@ -149,7 +138,7 @@ def managers(swarm: Swarm) -> list[Machine]:
     return swarm.machines[:3]
 
 
-def test_turned_on_it_leaves_nothing_on_any_managers_disk_in_clear(swarm: LockingSwarm) -> None:
+def test_turned_on_it_leaves_nothing_on_any_managers_disk_in_clear(swarm: Swarm) -> None:
     assert "autolock is off" in swarm.any_up().ctl("cluster", "unlock-key", check=False).stderr
     before = keys(create(swarm, "stays", 4))
     old = {machine.name: data_keys_of(StateDirectory(machine.state_dir)) for machine in managers(swarm)}
@@ -170,7 +159,7 @@ def test_turned_on_it_leaves_nothing_on_any_managers_disk_in_clear(swarm: Lockin
     assert keys(swarm.processes("stays")) == before
 
 
-def test_a_restarted_manager_is_locked_until_it_is_given_the_key(swarm: LockingSwarm, tmp_path: Path) -> None:
+def test_a_restarted_manager_is_locked_until_it_is_given_the_key(swarm: Swarm, tmp_path: Path) -> None:
     before = keys(swarm.processes("stays"))
     key, machine = unlock_key(swarm.any_up()), swarm.leader()
     machine.kill_daemon()
@@ -221,7 +210,7 @@ def test_a_restarted_manager_is_locked_until_it_is_given_the_key(swarm: LockingS
     assert keys(swarm.processes("stays")) == before
 
 
-def test_a_manager_that_was_down_during_a_rotation_needs_the_old_key_once(swarm: LockingSwarm, tmp_path: Path) -> None:
+def test_a_manager_that_was_down_during_a_rotation_needs_the_old_key_once(swarm: Swarm, tmp_path: Path) -> None:
     before = keys(swarm.processes("stays"))
     old, down = unlock_key(swarm.any_up()), swarm.machines[2]
     down.kill_daemon()
@@ -278,7 +267,7 @@ class Lookout:
                     self.in_clear.append(name)
 
 
-def test_a_new_manager_and_a_promoted_worker_never_save_their_keys_in_clear(swarm: LockingSwarm) -> None:
+def test_a_new_manager_and_a_promoted_worker_never_save_their_keys_in_clear(swarm: Swarm) -> None:
     before = keys(running(swarm, "stays", 4) or [])
     key = unlock_key(swarm.any_up())
     with Lookout(swarm.root / "node-5") as lookout:
@@ -306,7 +295,7 @@ def test_a_new_manager_and_a_promoted_worker_never_save_their_keys_in_clear(swar
     assert keys(swarm.processes("stays")) == before
 
 
-def test_turned_off_managers_start_without_a_key_again(swarm: LockingSwarm) -> None:
+def test_turned_off_managers_start_without_a_key_again(swarm: Swarm) -> None:
     before = keys(swarm.processes("stays"))
     set_autolock(swarm.any_up(), is_on=False)
     for machine in managers(swarm):
@@ -320,7 +309,7 @@ def test_turned_off_managers_start_without_a_key_again(swarm: LockingSwarm) -> N
     assert keys(swarm.processes("stays")) == before
 
 
-def test_a_manager_killed_in_the_middle_of_any_change_comes_back_with_one_key_or_none(swarm: LockingSwarm) -> None:
+def test_a_manager_killed_in_the_middle_of_any_change_comes_back_with_one_key_or_none(swarm: Swarm) -> None:
     before = keys(swarm.processes("stays"))
     leader = swarm.leader()
     victim = next(machine for machine in managers(swarm) if machine is not leader)
@@ -357,7 +346,7 @@ def test_a_manager_killed_in_the_middle_of_any_change_comes_back_with_one_key_or
 def test_a_survivor_forms_a_new_cluster_with_the_key_and_a_credential_unlocks_it_from_then_on(
     tmp_path: Path,
 ) -> None:
-    swarm = LockingSwarm(tmp_path / "swarm")
+    swarm = Swarm(tmp_path / "swarm")
     (tmp_path / "swarm").mkdir()
     try:
         swarm.bootstrap(2)

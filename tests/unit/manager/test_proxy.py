@@ -365,3 +365,24 @@ async def test_an_error_of_this_managers_own_handler_is_told_as_it_is(autojump_c
             await world.call(key=b"k")
         assert isinstance(caught.value, OutcomeUnknown)
         assert len(world.served_here) == 1
+
+
+@pytest.mark.parametrize("gone_for_s", [0.0, 1.0])
+async def test_a_manager_that_ends_tells_the_calls_it_still_serves(
+    gone_for_s: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Its disk is full, say: its router serves for a moment more, and an end in order must not look like a defect."""
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        scope = trio.CancelScope()
+
+        async def live(*, task_status: trio.TaskStatus[None]) -> None:
+            with scope:
+                await world.link.run(task_status=task_status)
+
+        await nursery.start(live)
+        scope.cancel()
+        if gone_for_s:
+            await trio.sleep(gone_for_s)
+        with pytest.raises(Unavailable):
+            await world.link.to(member(1))
