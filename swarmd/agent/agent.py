@@ -80,10 +80,6 @@ class Agent:
                     log.warning("the dispatcher was not told that this node stops")
                 life.cancel()
 
-    def renew_link(self) -> None:
-        """Reach the dispatcher over a new connection, without a gap: this node has another certificate. Never waits."""
-        self._connector.renew_link()
-
     async def leave(self) -> None:
         """Stop and remove every task, flush, say that this node leaves; from then on no session is sought.
 

@@ -50,12 +50,6 @@ class Connector:
         self._backoff_s = 0.0
         self._session_id = ""
         self._registered: Session | None = None
-        self._held = trio.CancelScope()
-        """Of the link in use: cancelled when another one takes its place."""
-        self._wants_successor = trio.Event()
-        self._tried = _set_event()
-        """Set unless a new link is being tried beside the one in use."""
-        self._reason = ""
         self._attempts = trio.CancelScope()
         self._is_stopping = False
         self._ended = trio.Event()
@@ -82,72 +76,20 @@ class Connector:
             self._attempts.cancel()
         await self._ended.wait()
 
-    def renew_link(self) -> None:
-        """Go on over a link of its own making: this node has another certificate. Never waits.
-
-        The present link is used until the new one has resumed its session, so nobody takes the node for lost; a new
-        one that cannot be had is tried again.
-        """
-        self._wants_successor.set()
-
     async def _connect(self) -> str:
-        """Hold sessions on one link after the other, without a gap, until an error or `stop`; why it ended."""
-        self._reason = "stopping"
-        self._wants_successor = trio.Event()
-        async with trio.open_nursery() as nursery:
-            self._held, self._tried = trio.CancelScope(), _set_event()
-            nursery.start_soon(self._hold_link, self._held, nursery.cancel_scope)
-            nursery.start_soon(self._succeed, nursery)
-        return self._reason
-
-    async def _hold_link(self, scope: trio.CancelScope, all_links: trio.CancelScope) -> str:
-        """Hold sessions on a new link; why it ended. If that was the link in use, all of them end."""
+        """Hold sessions on one link until an error or `stop`; why it ended."""
         reason = "stopping"
-        with scope:
-            try:
-                with trio.fail_after(RPC_TIMEOUT_S) as connecting:
-                    async with self._links.connect() as link:
-                        connecting.deadline = math.inf
-                        while not self._is_stopping:
-                            await self._hold_session(link, scope)
-            except* (SwarmError, trio.TooSlowError) as errors:
-                reason = _reason(errors)
-        if self._held is scope:
-            # The dispatcher ends our stream when it begins the successor's, which hears of it only a little later.
-            with trio.move_on_after(RPC_TIMEOUT_S):
-                await self._tried.wait()
-        if self._held is scope:
-            self._reason = reason
-            all_links.cancel()
+        try:
+            with trio.fail_after(RPC_TIMEOUT_S) as connecting:
+                async with self._links.connect() as link:
+                    connecting.deadline = math.inf
+                    while not self._is_stopping:
+                        await self._hold_session(link)
+        except* (SwarmError, trio.TooSlowError) as errors:
+            reason = _reason(errors)
         return reason
 
-    async def _succeed(self, nursery: trio.Nursery) -> None:
-        """Put another link in the place of the one in use, whenever `renew_link` asks for it."""
-        while True:
-            await self._wants_successor.wait()
-            self._wants_successor = trio.Event()
-            wait_s, present = BACKOFF_MIN_S, self._held
-            while self._held is present:
-                await self._try_successor(present, nursery)
-                if self._held is present:
-                    await trio.sleep(self._rng.uniform(0.0, wait_s))
-                    wait_s = next_backoff_s(wait_s)
-
-    async def _try_successor(self, present: trio.CancelScope, nursery: trio.Nursery) -> None:
-        """Returns once the new link is in use, or cannot be had."""
-        self._tried = settled = trio.Event()
-        scope = trio.CancelScope()
-
-        async def hold() -> None:
-            reason = await self._hold_link(scope, nursery.cancel_scope)
-            if self._held is present:
-                log.info("the link could not be renewed, the present one goes on: %s", reason)
-            settled.set()
-
-        nursery.start_soon(hold)
-        await settled.wait()
-
-    async def _hold_session(self, link: DispatcherLink, scope: trio.CancelScope) -> None:
+    async def _hold_session(self, link: DispatcherLink) -> None:
         session = Session(
             link, self._executor, self._worker, self._reporter, self._observer, session_id=self._session_id
         )
@@ -158,16 +100,11 @@ class Connector:
             self._backoff_s = 0.0
             self.state = "connected"
             log.info("session %s with the dispatcher", session.id)
-            if self._held is not scope:
-                predecessor, self._held = self._held, scope
-                predecessor.cancel()
-                self._tried.set()
 
         try:
             await session.run(on_registered)
         finally:
-            if self._registered is session:
-                self._registered = None
+            self._registered = None
 
     async def _back_off(self, reason: str) -> None:
         if self._is_stopping:
@@ -177,12 +114,6 @@ class Connector:
         delay_s = self._rng.uniform(0.0, self._backoff_s)
         log.info("no session: %s; next try in %.1f s", reason, delay_s)
         await trio.sleep(delay_s)
-
-
-def _set_event() -> trio.Event:
-    event = trio.Event()
-    event.set()
-    return event
 
 
 def _reason(errors: BaseExceptionGroup[BaseException]) -> str:

@@ -128,26 +128,13 @@ class Manager:
         dispatcher = self.parts.dispatcher if self.parts is not None else None
         if dispatcher is None:
             return None
-        credentials = self._around.credentials
-        return LocalLink(
-            dispatcher,
-            self._identity.node_id,
-            self.addresses[0] if self.addresses else "",
-            fingerprint=credentials.identity.fingerprint,
-            leaf=credentials.leaf,
-        )
+        return LocalLink(dispatcher, self._identity.node_id, self.addresses[0] if self.addresses else "")
 
     def local_ca(self) -> LocalCA | None:
         """The CA in memory while this manager leads."""
         if self.parts is None or not self.parts.driver.is_leading:
             return None
         return LocalCA(self.parts.ca_server, self._identity)
-
-    def certificate_changed(self) -> None:
-        """Dial the other managers anew, with this node's new certificate. Never waits."""
-        if self.parts is not None:
-            self.parts.peers.renew()
-            self.parts.leader_link.renew()
 
     async def hand_over(self) -> None:
         """Give the lead away before stopping, if there is anybody to give it to. Takes at most 3 s."""

@@ -84,16 +84,6 @@ class Peers:
                 if self._nursery is not None:
                     self._link(self._nursery, member)
 
-    def renew(self) -> None:
-        """Dial every member anew, and close an old connection once the new one stands: this node has another
-        certificate. Never waits."""
-        if self._nursery is None:
-            return
-        for member_id, member in self._members.items():
-            predecessor = self._scopes[member_id]
-            scope = self._scopes[member_id] = trio.CancelScope()
-            self._nursery.start_soon(self._keep_linked, member, scope, predecessor)
-
     def _link(self, nursery: trio.Nursery, member: Member) -> None:
         scope = self._scopes[member.member_id] = trio.CancelScope()
         nursery.start_soon(self._keep_linked, member, scope)
@@ -149,30 +139,16 @@ class Peers:
 
     # -- the connections this member dials, for the others to send on ------------------------------------------
 
-    async def _keep_linked(
-        self, member: Member, scope: trio.CancelScope, predecessor: trio.CancelScope | None = None
-    ) -> None:
-        """Until `scope` is cancelled. `predecessor` keeps its connection until there is one here."""
-
-        def linked() -> None:
-            if predecessor is not None:
-                predecessor.cancel()
-
-        try:
-            await self._keep_dialing(member, scope, linked)
-        finally:
-            linked()
-
-    async def _keep_dialing(self, member: Member, scope: trio.CancelScope, linked: Callable[[], None]) -> None:
+    async def _keep_linked(self, member: Member, scope: trio.CancelScope) -> None:
         with scope:
             await trio.lowlevel.checkpoint_if_cancelled()  # removed before this task ran
             wait_s = RECONNECT_S_MIN
             while True:
-                was_linked = await self._link_once(member, linked)
+                was_linked = await self._link_once(member)
                 wait_s = RECONNECT_S_MIN if was_linked else min(2 * wait_s, RECONNECT_S_MAX)
                 await trio.sleep(wait_s * (0.5 + self._rng.random() / 2))
 
-    async def _link_once(self, member: Member, linked: Callable[[], None]) -> bool:
+    async def _link_once(self, member: Member) -> bool:
         """Connect to the first address that answers and stay until the connection is lost."""
         for address in member.addresses:
             try:
@@ -182,7 +158,6 @@ class Peers:
                         if connection.peer.identity is None or connection.peer.identity.node_id != member.node_id:
                             log.warning("%s answers as another node than %s", address, member.node_id)
                             continue
-                        linked()
                         began = trio.current_time()
                         await connection.closed.wait()
                         return trio.current_time() - began > RECONNECT_S_MAX

@@ -70,10 +70,6 @@ class LeaderLink:
             finally:
                 self._nursery = None  # a call that is still served on the way out is told, and starts nothing
 
-    def renew(self) -> None:
-        """Dial anew for calls to come: this node has another certificate. Calls under way keep their connection."""
-        self._connections.clear()
-
     async def to(self, leader: Member) -> Connection:
         """A connection to this member. Raises `Unavailable` after at most 3 s for each of its addresses."""
         connection = self._present(leader)

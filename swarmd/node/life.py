@@ -195,9 +195,6 @@ class Life:
 
     def _renewed(self, subject: Subject) -> None:
         self._manager_part.certificate_changed()
-        self._agent.renew_link()
-        if self.manager is not None:
-            self.manager.certificate_changed()
 
     @asynccontextmanager
     async def _connect_to_ca(self, *, anonymous: bool) -> AsyncIterator[CallConnection]:

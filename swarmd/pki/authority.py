@@ -16,7 +16,6 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from swarmd.errors import Invalid
@@ -265,16 +264,6 @@ def signature_hash(key: SigningKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SH
     if key.key_size < from_384:
         return hashes.SHA256()
     return hashes.SHA384() if key.key_size < from_512 else hashes.SHA512()
-
-
-def der_of(certificate: bytes) -> bytes:
-    """The DER of the first certificate in this PEM. Raises `Invalid`."""
-    return load_certificate(certificate).public_bytes(Encoding.DER)
-
-
-def is_signed_by(leaf: bytes, issuer: bytes) -> bool:
-    """Whether the key of `issuer` (PEM) signed `leaf` (DER). Raises `Invalid` for what cannot be read."""
-    return _is_issued_by(load_certificate(leaf, der=True), load_certificate(issuer))
 
 
 def _is_issued_by(leaf: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from swarmd.errors import Invalid, Unauthenticated
-from swarmd.pki import CA_SERVER_NAME, OU_OF_ROLE, der_of, fingerprint, read_subject, verify_issued
+from swarmd.pki import CA_SERVER_NAME, OU_OF_ROLE, fingerprint, read_subject, verify_issued
 from swarmd.wire.identity import Identity
 
 SERVER_NAME: Final = "swarm-manager"
@@ -60,11 +60,6 @@ class Credentials:
             not_after=subject.not_after,
         )
         self.root = root
-
-    @property
-    def leaf(self) -> bytes:
-        """This node's certificate (DER), without what came with it."""
-        return der_of(self._pair[0])
 
     def server_context(self) -> ssl.SSLContext:
         """For accepting. Do not keep it: the next `replace` makes another."""

@@ -20,7 +20,6 @@ from swarmd.manager.bell import Bell
 from swarmd.manager.dispatcher.liveness import GRACE_PERIODS, Deadlines, RegistrationLimit
 from swarmd.manager.dispatcher.node_writer import NodeChange, NodeWriter
 from swarmd.manager.dispatcher.reports import REPORTS_PER_WRITE_MAX, Reports
-from swarmd.manager.dispatcher.seen import seen_now
 from swarmd.manager.dispatcher.session import Session
 from swarmd.manager.dispatcher.streams import AssignmentStream, SessionStream, removed
 from swarmd.manager.peer_address import host_of
@@ -93,11 +92,10 @@ class Dispatcher:
     # -- calls ---------------------------------------------------------------------------------------------------
     @asynccontextmanager
     async def session(
-        self, node_id: str, address: str, request: dispatch.SessionRequest, *, fingerprint: str = "", leaf: bytes = b""
+        self, node_id: str, address: str, request: dispatch.SessionRequest
     ) -> AsyncIterator[SessionStream]:
         """Register, or resume while `request.session_id` is this node's; then a message now and at each change.
 
-        `fingerprint` and `leaf` (DER) are of the certificate that the node showed.
         Entering returns once the node is READY in the state. A second registration replaces the first. Leaving the
         block, for whatever reason but a goodbye, makes the node DISCONNECTED at once and DOWN after its grace. Raises
         `PermissionDenied` (removed), `NotFound`, `Unavailable` (more than 3 registrations in 8 s; not leading).
@@ -119,7 +117,6 @@ class Dispatcher:
                 confirmed=True,
                 addr=host_of(address) or None,
                 description=request.description,
-                seen=seen_now(leaf, fingerprint, self._state.cluster()),
             )
             await self._nodes.put(node_id, ready).wait()
             yield stream

@@ -43,12 +43,7 @@ class _Calls:
     async def session(
         self, call: Call, request: dispatch.SessionRequest, stream: Stream[dispatch.SessionMessage, Any]
     ) -> None:
-        caller, node_id = call.caller, _node_id(call)
-        shown = caller.identity.fingerprint if caller.identity is not None else ""
-        dispatcher = self._dispatcher()
-        async with dispatcher.session(
-            node_id, caller.address, request, fingerprint=shown, leaf=caller.certificate
-        ) as messages:
+        async with self._dispatcher().session(_node_id(call), call.caller.address, request) as messages:
             async for message in messages:
                 await stream.send(message)
 

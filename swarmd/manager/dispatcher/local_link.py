@@ -14,23 +14,16 @@ class LocalLink:
 
     Args:
         address: where this node says it can be reached, instead of an observed address.
-        fingerprint: of this node's certificate, whose DER is `leaf`: what it would show to another leader.
     """
 
-    def __init__(
-        self, dispatcher: Dispatcher, node_id: str, address: str, *, fingerprint: str = "", leaf: bytes = b""
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, node_id: str, address: str) -> None:
         self._dispatcher = dispatcher
         self._node_id = node_id
         self._address = address
-        self._fingerprint = fingerprint
-        self._leaf = leaf
 
     def session(self, request: dispatch.SessionRequest) -> AbstractAsyncContextManager[SessionStream]:
         """See `Dispatcher.session`."""
-        return self._dispatcher.session(
-            self._node_id, self._address, request, fingerprint=self._fingerprint, leaf=self._leaf
-        )
+        return self._dispatcher.session(self._node_id, self._address, request)
 
     async def heartbeat(self, request: dispatch.HeartbeatRequest) -> dispatch.HeartbeatReply:
         """See `Dispatcher.heartbeat`."""

@@ -16,7 +16,6 @@ import trio
 from swarmd.errors import Conflict, NotFound, ResourceExhausted, SwarmError, Unavailable
 from swarmd.manager.bell import Bell
 from swarmd.manager.dispatcher.receipt import Receipt
-from swarmd.manager.dispatcher.seen import Seen, with_seen
 from swarmd.manager.proposer import Store
 from swarmd.model import Node, NodeDescription, NodeState
 from swarmd.state.transaction import Transaction
@@ -36,7 +35,6 @@ class NodeChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     confirmed: bool | None = None
     addr: str | None = None
     description: NodeDescription | None = None
-    seen: Seen | None = None
 
     def after(self, earlier: NodeChange) -> NodeChange:
         """Both changes as one, this one later."""
@@ -44,13 +42,12 @@ class NodeChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         ours = {field: getattr(self, field) for field in fields if getattr(self, field) is not None}
         return msgspec.structs.replace(earlier, **ours)
 
-    def of(self, node: Node, now: float) -> Node:
-        """The node with this change, made at `now`."""
+    def of(self, node: Node) -> Node:
+        """The node with this change."""
         given = {"state": self.state, "message": self.message, "confirmed": self.confirmed, "addr": self.addr}
         status = msgspec.structs.replace(node.status, **{k: v for k, v in given.items() if v is not None})
         description = node.description if self.description is None else self.description
-        changed = msgspec.structs.replace(node, status=status, description=description)
-        return changed if self.seen is None else with_seen(changed, self.seen, now)
+        return msgspec.structs.replace(node, status=status, description=description)
 
 
 class NodeWriter:
@@ -138,7 +135,7 @@ def _record(batch: dict[str, NodeChange], tx: Transaction) -> frozenset[str]:
         node = tx.node(id, unchecked=True)
         if node is None:
             missing.add(id)
-        elif (changed := change.of(node, tx.now)) != node:
+        elif change.of(node) != node:
             tx.node(id)
-            tx.update(changed)
+            tx.update(change.of(node))
     return frozenset(missing)

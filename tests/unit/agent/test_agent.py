@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
@@ -15,9 +16,14 @@ from swarmd.executor import TaskError, TemporaryTaskError
 from swarmd.executor.fake import FakeExecutor, FakeMachine, Script
 from swarmd.model import ContainerStatus, Node, NodeSpec, NodeStatus, Role, Task, TaskState
 from swarmd.storage.errors import StorageFailed
-from tests.unit.agent.worlds import FakeDispatcher, MemoryRecords, World, make_task, make_world, running, until
+from tests.unit.agent.worlds import FakeDispatcher, MemoryRecords, World, make_task, running, until
 
 S = TaskState
+
+
+def make_world(*tasks: Task, stored: Iterable[Task] = (), script: Script | None = None) -> World:
+    machine = FakeMachine((lambda _task: script) if script is not None else (lambda _task: Script()))
+    return World(FakeDispatcher(tasks), FakeExecutor(machine), MemoryRecords(stored))
 
 
 # -- assignments ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from swarmd.agent import Agent
 from swarmd.agent.link import DispatcherLink
 from swarmd.errors import SwarmError, Unavailable
-from swarmd.executor.fake import FakeExecutor, FakeMachine, Script
+from swarmd.executor.fake import FakeExecutor
 from swarmd.model import ContainerSpec, Node, Task, TaskSpec, TaskState, TaskStatus
 from swarmd.wire import dispatch
 
@@ -95,7 +95,6 @@ class FakeDispatcher:
         self.is_silent = False
         """Answer no registration."""
         self.page_size = 1000
-        self.registration_s = 0.0
 
         self.connects: list[float] = []
         self.requests: list[dispatch.SessionRequest] = []
@@ -184,10 +183,7 @@ class FakeDispatcher:
         if not request.session_id or request.session_id != self._known_session:
             self._known_session = f"session{len(self.requests)}"
         send, receive = trio.open_memory_channel[dispatch.SessionMessage](STREAM_BUFFER)
-        if self._sessions is not None:
-            self._sessions.close()  # a session goes on over one connection only
         self._sessions = send
-        await trio.sleep(self.registration_s)
         if not self.is_silent:
             send.send_nowait(self._message())
         with send, receive:
@@ -290,8 +286,3 @@ async def until(condition: Callable[[], bool], *, within_s: float = 600.0) -> No
         while not condition():
             await trio.sleep(step_s)
             step_s = min(step_s * 1.05, 0.5)
-
-
-def make_world(*tasks: Task, stored: Iterable[Task] = (), script: Script | None = None) -> World:
-    machine = FakeMachine((lambda _task: script) if script is not None else (lambda _task: Script()))
-    return World(FakeDispatcher(tasks), FakeExecutor(machine), MemoryRecords(stored))

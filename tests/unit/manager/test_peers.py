@@ -42,7 +42,6 @@ class Network:
         self.dialed: list[str] = []
         self.answers: dict[str, FakeConnection] = {}
         self.silent: set[str] = set()
-        self.held: list[FakeConnection] = []
 
     @asynccontextmanager
     async def dial(self, address: str) -> AsyncIterator[FakeConnection]:
@@ -51,12 +50,7 @@ class Network:
             await trio.sleep_forever()
         if address not in self.answers:
             raise Unavailable(f"{address} does not answer")
-        connection = self.answers[address]
-        self.held.append(connection)
-        try:
-            yield connection
-        finally:
-            self.held.remove(connection)
+        yield self.answers[address]
 
 
 def configuration(*addresses: str) -> Configuration:
@@ -207,31 +201,3 @@ async def test_a_member_removed_before_its_link_began_is_never_dialed(
     bench.peers.follow(Configuration(members=(configuration("a:1").members[0],)))
     await trio.sleep(10)
     assert bench.network.dialed == []
-
-
-async def test_a_renewed_certificate_means_a_new_connection_before_the_old_one_is_left(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
-    bench = Bench()
-    first, second = FakeConnection("other"), FakeConnection("other")
-    bench.network.answers["a:1"] = first
-    bench.peers.follow(configuration("a:1"))
-    await nursery.start(bench.peers.run)
-    await trio.sleep(0.5)
-    assert (bench.network.dialed, bench.network.held) == (["a:1"], [first])
-    del bench.network.answers["a:1"]
-    bench.peers.renew()
-    await trio.sleep(5)
-    assert bench.network.held == [first], "a member that cannot be dialed now keeps its old link"
-    bench.network.answers["a:1"] = second
-    await trio.sleep(2)
-    assert bench.network.held == [second]
-    tries = len(bench.network.dialed)
-    await trio.sleep(60)
-    assert len(bench.network.dialed) == tries
-    bench.peers.renew()
-    bench.peers.follow(
-        Configuration(members=(Member(member_id=OWN, node_id="own", addresses=("own:1",), is_voter=True),))
-    )
-    await trio.sleep(5)
-    assert bench.network.held == [], "removed in the middle of a renewal"
