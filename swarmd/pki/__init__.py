@@ -13,6 +13,7 @@ from swarmd.pki.authority import (
     root_digest,
     verify_issued,
 )
+from swarmd.pki.chain import is_signed_with_key_of
 from swarmd.pki.issued import check_issued, names_of
 from swarmd.pki.join_code import is_join_code, join_code, same_code
 from swarmd.pki.renewal import authenticate_renewal, have_same_key, sign_renewal
@@ -50,6 +51,7 @@ __all__ = [
     "have_same_key",
     "is_join_code",
     "is_same_key",
+    "is_signed_with_key_of",
     "join_code",
     "names_of",
     "new_key_and_csr",

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, Self
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from swarmd.errors import Invalid
 from swarmd.model import Role
+from swarmd.pki.chain import date, require_chain
 from swarmd.pki.pem import (
     SigningKey,
     key_pem,
@@ -177,16 +178,17 @@ def read_subject(certificate: bytes, *, der: bool = False) -> Subject:
     return subject_of(load_certificate(certificate, der=der))
 
 
-def verify_issued(certificate: bytes, *, root: bytes, key: bytes, now: float) -> Subject:
-    """Check that `certificate` chains to `root`, is in date and belongs to `key`. Raises `Invalid`."""
-    leaf = load_certificate(certificate)
-    require_issued_by(leaf, root)
+def verify_issued(certificate: bytes, *, root: bytes, key: bytes, now: float | None) -> Subject:
+    """Check that `certificate` (the leaf, then what stands behind it) chains to one of `root`'s certificates with every
+    link in date (`now` None: whatever the dates), and belongs to `key`. Raises `Invalid`."""
+    leaf, *behind = load_certificates(certificate)
+    require_issued_by(leaf, root, behind=behind, now=now)
     subject = subject_of(leaf)
-    if not subject.not_before <= now <= subject.not_after:
+    if now is not None and not subject.not_before <= now <= subject.not_after:
         word = "not valid yet" if now < subject.not_before else "expired"
         raise Invalid(
-            f"the certificate of node {subject.node_id} is {word}: it holds from {_date(subject.not_before)} to "
-            f"{_date(subject.not_after)} and this machine's clock says {_date(now)}",
+            f"the certificate of node {subject.node_id} is {word}: it holds from {date(subject.not_before)} to "
+            f"{date(subject.not_after)} and this machine's clock says {date(now)}",
             hint="check the clocks of this machine and of the managers",
         )
     if spki(leaf.public_key()) != spki(load_key(key).public_key()):
@@ -217,14 +219,13 @@ def renewal_at(subject: Subject, rng: random.Random) -> float:
     return issued_at + (subject.not_after - issued_at) * rng.uniform(RENEW_FROM, RENEW_UNTIL)
 
 
-def require_issued_by(leaf: x509.Certificate, root: bytes) -> None:
-    """Raise `Invalid` unless a certificate of `root` signed `leaf`, which is no authority itself. Ignores dates."""
-    # The signature comes first: after it, what is parsed is what we wrote.
-    if not any(_is_issued_by(leaf, issuer) for issuer in load_certificates(root)):
-        raise Invalid("the certificate was not issued by this swarm")
-    constraints = [e.value for e in leaf.extensions if isinstance(e.value, x509.BasicConstraints)]
-    if not constraints or constraints[0].ca:
-        raise Invalid("a node certificate must not be an authority")
+def require_issued_by(
+    leaf: x509.Certificate, root: bytes, *, behind: Sequence[x509.Certificate] = (), now: float | None = None
+) -> None:
+    """Raise `Invalid` unless `leaf`, which is no authority itself, chains to a certificate of `root` over those that
+    stand `behind` it. The dates of its issuers count where `now` is given, its own never do."""
+    # The signatures come first: after them, what is parsed is what we wrote.
+    require_chain((leaf, *behind), root, now=now)
 
 
 def subject_of(certificate: x509.Certificate) -> Subject:
@@ -264,14 +265,6 @@ def signature_hash(key: SigningKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SH
     if key.key_size < from_384:
         return hashes.SHA256()
     return hashes.SHA384() if key.key_size < from_512 else hashes.SHA512()
-
-
-def _is_issued_by(leaf: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        leaf.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def _only(certificate: x509.Certificate, oid: x509.ObjectIdentifier, label: str) -> str:
@@ -315,7 +308,3 @@ def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
 def _instant(seconds: float) -> datetime:
     """X.509 counts whole seconds; rounding down keeps a start in the past."""
     return datetime.fromtimestamp(math.floor(seconds), UTC)
-
-
-def _date(seconds: float) -> str:
-    return _instant(seconds).strftime("%Y-%m-%d %H:%M:%S UTC")

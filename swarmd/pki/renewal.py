@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from swarmd.errors import Invalid
 from swarmd.pki.authority import Subject, require_issued_by, subject_of
-from swarmd.pki.pem import load_certificate, load_key, spki
+from swarmd.pki.pem import load_certificate, load_certificates, load_key, spki
 
 _LABEL: Final = b"swarm/1/renewal\x00"
 """Keeps this signature from meaning anything elsewhere."""
@@ -27,8 +27,8 @@ def sign_renewal(key: bytes, csr: bytes) -> bytes:
 
 def authenticate_renewal(certificate: bytes, csr: bytes, signature: bytes, *, root: bytes) -> Subject:
     """Who signed `csr`: the holder of `certificate`, which is `root`'s and may have expired. Raises `Invalid`."""
-    leaf = load_certificate(certificate)
-    require_issued_by(leaf, root)
+    leaf, *behind = load_certificates(certificate)
+    require_issued_by(leaf, root, behind=behind)
     key = leaf.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or len(signature) > SIGNATURE_BYTES_MAX:
         raise Invalid("the renewal is not signed by the certificate's key")

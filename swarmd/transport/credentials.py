@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+import trio
+
 from swarmd.errors import Invalid, Unauthenticated
 from swarmd.pki import CA_SERVER_NAME, OU_OF_ROLE, fingerprint, read_subject, verify_issued
 from swarmd.wire.identity import Identity
@@ -33,6 +35,8 @@ class Credentials:
 
     def __init__(self, *, certificate: bytes, key: bytes, root: bytes) -> None:
         """Raises `Invalid` if they do not fit together."""
+        self.changed = trio.Event()
+        """Set when others are in use; then there is a new one to wait for."""
         self.replace(certificate=certificate, key=key, root=root)
 
     def replace(self, *, certificate: bytes, key: bytes, root: bytes) -> None:
@@ -41,7 +45,7 @@ class Credentials:
         Dates are not looked at: whoever renews does that, and a peer that cares refuses.
         """
         subject = read_subject(certificate)
-        verify_issued(certificate, root=root, key=key, now=subject.not_after)
+        verify_issued(certificate, root=root, key=key, now=None)
         try:
             server = _context(ssl.PROTOCOL_TLS_SERVER, root)
             client = _context(ssl.PROTOCOL_TLS_CLIENT, root)
@@ -60,6 +64,19 @@ class Credentials:
             not_after=subject.not_after,
         )
         self.root = root
+        changed, self.changed = self.changed, trio.Event()
+        changed.set()
+
+    @property
+    def certificate(self) -> bytes:
+        """The certificate in use (PEM): the leaf, and what stands behind it."""
+        return self._pair[0]
+
+    def trust(self, root: bytes) -> None:
+        """Trust this root (PEM, perhaps several) from the next handshake on, with the certificate in use. Raises
+        `Invalid` and changes nothing if that does not chain to it."""
+        certificate, key = self._pair
+        self.replace(certificate=certificate, key=key, root=root)
 
     def server_context(self) -> ssl.SSLContext:
         """For accepting. Do not keep it: the next `replace` makes another."""
