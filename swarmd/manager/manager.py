@@ -128,7 +128,8 @@ class Manager:
         dispatcher = self.parts.dispatcher if self.parts is not None else None
         if dispatcher is None:
             return None
-        return LocalLink(dispatcher, self._identity.node_id, self.addresses[0] if self.addresses else "")
+        address = self.addresses[0] if self.addresses else ""
+        return LocalLink(dispatcher, self._identity.node_id, address, self._around.credentials.leaf)
 
     def local_ca(self) -> LocalCA | None:
         """The CA in memory while this manager leads."""

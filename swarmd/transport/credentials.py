@@ -56,6 +56,7 @@ class Credentials:
         _tune_server(server)
         self._server, self._client = server, client
         self._pair = (certificate, key)
+        self._leaf = ssl.PEM_cert_to_DER_cert(_first_pem(certificate))
         self.identity = Identity(
             node_id=subject.node_id,
             role=subject.role,
@@ -71,6 +72,11 @@ class Credentials:
     def certificate(self) -> bytes:
         """The certificate in use (PEM): the leaf, and what stands behind it."""
         return self._pair[0]
+
+    @property
+    def leaf(self) -> bytes:
+        """The leaf in use (DER)."""
+        return self._leaf
 
     def trust(self, root: bytes) -> None:
         """Trust this root (PEM, perhaps several) from the next handshake on, with the certificate in use. Raises
@@ -169,6 +175,11 @@ def _load_chain(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None
     with _in_memory(certificate) as certificate_path, _in_memory(key) as key_path:
         # A password callback, or OpenSSL would ask the terminal about an encrypted key.
         context.load_cert_chain(certificate_path, key_path, password=_no_password)
+
+
+def _first_pem(bundle: bytes) -> str:
+    text = bundle.decode("ascii", errors="replace")
+    return text[text.index(ssl.PEM_HEADER) : text.index(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)]
 
 
 def _no_password() -> str:

@@ -20,6 +20,7 @@ from swarmd.manager.bell import Bell
 from swarmd.manager.dispatcher.liveness import GRACE_PERIODS, Deadlines, RegistrationLimit
 from swarmd.manager.dispatcher.node_writer import NodeChange, NodeWriter
 from swarmd.manager.dispatcher.reports import REPORTS_PER_WRITE_MAX, Reports
+from swarmd.manager.dispatcher.seen_certificate import seen_certificate
 from swarmd.manager.dispatcher.session import Session
 from swarmd.manager.dispatcher.streams import AssignmentStream, SessionStream, removed
 from swarmd.manager.peer_address import host_of
@@ -92,9 +93,10 @@ class Dispatcher:
     # -- calls ---------------------------------------------------------------------------------------------------
     @asynccontextmanager
     async def session(
-        self, node_id: str, address: str, request: dispatch.SessionRequest
+        self, node_id: str, address: str, request: dispatch.SessionRequest, *, certificate: bytes = b""
     ) -> AsyncIterator[SessionStream]:
         """Register, or resume while `request.session_id` is this node's; then a message now and at each change.
+        `certificate` is the leaf (DER) that the node was seen with.
 
         Entering returns once the node is READY in the state. A second registration replaces the first. Leaving the
         block, for whatever reason but a goodbye, makes the node DISCONNECTED at once and DOWN after its grace. Raises
@@ -117,6 +119,7 @@ class Dispatcher:
                 confirmed=True,
                 addr=host_of(address) or None,
                 description=request.description,
+                seen=seen_certificate(certificate, self._state.cluster()),
             )
             await self._nodes.put(node_id, ready).wait()
             yield stream

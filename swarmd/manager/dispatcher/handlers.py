@@ -43,7 +43,10 @@ class _Calls:
     async def session(
         self, call: Call, request: dispatch.SessionRequest, stream: Stream[dispatch.SessionMessage, Any]
     ) -> None:
-        async with self._dispatcher().session(_node_id(call), call.caller.address, request) as messages:
+        caller = call.caller
+        node_id = _node_id(call)
+        registering = self._dispatcher().session(node_id, caller.address, request, certificate=caller.certificate)
+        async with registering as messages:
             async for message in messages:
                 await stream.send(message)
 

@@ -14,16 +14,18 @@ class LocalLink:
 
     Args:
         address: where this node says it can be reached, instead of an observed address.
+        certificate: this node's own leaf (DER), which it would show if it dialed.
     """
 
-    def __init__(self, dispatcher: Dispatcher, node_id: str, address: str) -> None:
+    def __init__(self, dispatcher: Dispatcher, node_id: str, address: str, certificate: bytes = b"") -> None:
         self._dispatcher = dispatcher
         self._node_id = node_id
         self._address = address
+        self._certificate = certificate
 
     def session(self, request: dispatch.SessionRequest) -> AbstractAsyncContextManager[SessionStream]:
         """See `Dispatcher.session`."""
-        return self._dispatcher.session(self._node_id, self._address, request)
+        return self._dispatcher.session(self._node_id, self._address, request, certificate=self._certificate)
 
     async def heartbeat(self, request: dispatch.HeartbeatRequest) -> dispatch.HeartbeatReply:
         """See `Dispatcher.heartbeat`."""

@@ -16,6 +16,7 @@ import trio
 from swarmd.errors import Conflict, NotFound, ResourceExhausted, SwarmError, Unavailable
 from swarmd.manager.bell import Bell
 from swarmd.manager.dispatcher.receipt import Receipt
+from swarmd.manager.dispatcher.seen_certificate import SeenCertificate, with_seen
 from swarmd.manager.proposer import Store
 from swarmd.model import Node, NodeDescription, NodeState
 from swarmd.state.transaction import Transaction
@@ -35,6 +36,7 @@ class NodeChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     confirmed: bool | None = None
     addr: str | None = None
     description: NodeDescription | None = None
+    seen: SeenCertificate | None = None
 
     def after(self, earlier: NodeChange) -> NodeChange:
         """Both changes as one, this one later."""
@@ -42,12 +44,13 @@ class NodeChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         ours = {field: getattr(self, field) for field in fields if getattr(self, field) is not None}
         return msgspec.structs.replace(earlier, **ours)
 
-    def of(self, node: Node) -> Node:
+    def of(self, node: Node, now: float) -> Node:
         """The node with this change."""
         given = {"state": self.state, "message": self.message, "confirmed": self.confirmed, "addr": self.addr}
         status = msgspec.structs.replace(node.status, **{k: v for k, v in given.items() if v is not None})
         description = node.description if self.description is None else self.description
-        return msgspec.structs.replace(node, status=status, description=description)
+        node = msgspec.structs.replace(node, status=status, description=description)
+        return node if self.seen is None else with_seen(node, self.seen, now)
 
 
 class NodeWriter:
@@ -135,7 +138,7 @@ def _record(batch: dict[str, NodeChange], tx: Transaction) -> frozenset[str]:
         node = tx.node(id, unchecked=True)
         if node is None:
             missing.add(id)
-        elif change.of(node) != node:
+        elif (changed := change.of(node, tx.now)) != node:
             tx.node(id)
-            tx.update(change.of(node))
+            tx.update(changed)
     return frozenset(missing)
