@@ -58,6 +58,10 @@ class Agent:
         """`connected`, `connecting: REASON`, or `stopped`."""
         return self._connector.state
 
+    def certificate_changed(self) -> None:
+        """Take the session over to a new connection, which shows this node's present certificate. Never waits."""
+        self._connector.reconnect()
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Adopt the stored tasks (then `started`), and serve until cancelled.
 

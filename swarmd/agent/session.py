@@ -35,6 +35,8 @@ RPC_TIMEOUT_S: Final = 5.0
 """For connecting together with the first session message, and for each heartbeat."""
 DESCRIBE_PERIOD_S: Final = 20.0
 GOODBYE_TIMEOUT_S: Final = 1.0
+MOVE_S_MAX: Final = 10.0
+"""How long a session's old stream is kept open for the link that takes the session over."""
 GAPS_MAX: Final = 10
 """In one session; then it is worth another dispatcher's opinion."""
 
@@ -83,6 +85,8 @@ class Session:
         self._observer = observer
         self._loops = trio.CancelScope()
         self._goodbye: GoodbyeRequest | None = None
+        self._loops_ended = trio.Event()
+        self._moved: trio.Event | None = None
         self.id = session_id
         """The session to resume, then the one the dispatcher gave."""
 
@@ -91,8 +95,25 @@ class Session:
         self._goodbye = GoodbyeRequest(session_id=self.id, leaving=leaving)
         self._loops.cancel()
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether another link takes the session over, or has done so."""
+        return self._moved is not None
+
+    async def move(self) -> trio.Event:
+        """Another link is about to take the session over. Returns once the loops have ended.
+
+        The stream stays open until the returned event is set, at most 10 s: the dispatcher never sees this node without
+        a connection.
+        """
+        self._moved = trio.Event()
+        self._loops.cancel()
+        await self._loops_ended.wait()
+        return self._moved
+
     async def run(self, on_registered: Callable[[], None]) -> None:
-        """Register, then serve. Returns after `stop`, and when the description changed, which wants a new session.
+        """Register, then serve. Returns after `stop`, after a move, and when the description changed, which wants a new
+        session.
 
         Raises the dispatcher's error, `Unavailable` or `trio.TooSlowError`, bare or in a group.
         """
@@ -107,6 +128,7 @@ class Session:
                 self._reporter.resend(self._worker.statuses)
                 on_registered()
                 await self._serve(messages, description)
+                self._loops_ended.set()
                 await self._part()
 
     async def _serve(self, messages: AsyncIterator[SessionMessage], description: NodeDescription) -> None:
@@ -120,7 +142,11 @@ class Session:
                 nursery.cancel_scope.cancel()
 
     async def _part(self) -> None:
-        """Say goodbye while the session is open, so that its end surprises nobody."""
+        """Say goodbye while the session is open, so that its end surprises nobody; a session that moves has no end."""
+        if self._moved is not None:
+            with trio.move_on_after(MOVE_S_MAX):
+                await self._moved.wait()
+            return
         if self._goodbye is None:
             return
         await self._reporter.flush(self._link, self.id)

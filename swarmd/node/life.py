@@ -33,6 +33,7 @@ from swarmd.node.remotes import Remotes
 from swarmd.node.renewal import Renewal
 from swarmd.node.sharing import share_token
 from swarmd.node.transport import NodeTransport
+from swarmd.node.trust import Trust
 from swarmd.node.unlock_key_fetch import fetch_unlock_key
 from swarmd.pki import Subject
 from swarmd.raft import Settings
@@ -75,6 +76,7 @@ class Life:
             members=self._members_by_log,
             changed=lambda managers: self._memory.note_managers(managers, now()),
         )
+        changing = trio.Lock()
         self._renewal = Renewal(
             certificate=identity.certificate,
             key=identity.key,
@@ -82,9 +84,11 @@ class Life:
             save=self._save_pair,
             credentials=self._credentials,
             renewed=self._renewed,
+            changing=changing,
             now=now,
             rng=rng,
         )
+        self._trust = Trust(self._credentials, save=self._save_root, changing=changing, now=now)
         own = self._credentials.identity
         executor = make_executor(
             config.executor,
@@ -95,7 +99,13 @@ class Life:
             engine_addr=config.engine_addr,
         )
         self._agent = Agent(
-            Announcing(executor, FEATURES), task_store, self._remotes, now=now, rng=rng, on_node=self._observe
+            Announcing(executor, FEATURES),
+            task_store,
+            self._remotes,
+            now=now,
+            rng=rng,
+            on_node=self._observe,
+            on_root_ca=self._trust.offer,
         )
         self._disk = DiskHealth(now)
         self._manager_part = ManagerPart(
@@ -122,6 +132,7 @@ class Life:
             nursery.start_soon(self._memory.run)
             nursery.start_soon(self._manager_part.run)
             nursery.start_soon(self._renewal.run)
+            nursery.start_soon(self._trust.run)
             agent_ended = trio.Event()
             agent_scope: trio.CancelScope = await nursery.start(self._run_agent, agent_ended)
             role = self._manager_part.role.name.lower()
@@ -194,6 +205,8 @@ class Life:
         self._renewal.observe(node)
 
     def _renewed(self, subject: Subject) -> None:
+        self._agent.certificate_changed()
+        self._trust.certificate_changed()
         self._manager_part.certificate_changed()
 
     @asynccontextmanager
@@ -220,6 +233,9 @@ class Life:
 
         was_manager = self._manager_part.role is Role.MANAGER
         await save_new_pair(self._directory, certificate, key, was_manager=was_manager, fetch=fetch)
+
+    async def _save_root(self, root: bytes) -> None:
+        await trio.to_thread.run_sync(self._directory.identity.save_root, root)
 
     # -- which managers there are --------------------------------------------------------------------------------
 

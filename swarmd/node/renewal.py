@@ -56,6 +56,7 @@ class Renewal:
         save: makes a new pair durable; it is used only after that.
         credentials: given the new pair for all connections to come.
         renewed: told what the new certificate says, once it is in use: the node starts or stops being a manager.
+        changing: held while the pair is changed, for whoever changes the root.
     """
 
     def __init__(
@@ -67,9 +68,11 @@ class Renewal:
         save: Callable[[bytes, bytes], Awaitable[None]],
         credentials: Replaceable,
         renewed: Callable[[Subject], None],
+        changing: trio.Lock | None = None,
         now: Callable[[], float],
         rng: random.Random,
     ) -> None:
+        self._changing = changing if changing is not None else trio.Lock()
         self._certificate = certificate
         self._key = key
         self._subject = read_subject(certificate)
@@ -167,8 +170,11 @@ class Renewal:
         self._renewed(subject)
 
     async def _use(self, certificate: bytes, key: bytes, subject: Subject) -> None:
-        await self._save(certificate, key)
-        self._credentials.replace(certificate=certificate, key=key, root=self._credentials.root)
+        async with self._changing:
+            # Again: the root may have changed since it was asked for.
+            verify_issued(certificate, root=self._credentials.root, key=key, now=None)
+            await self._save(certificate, key)
+            self._credentials.replace(certificate=certificate, key=key, root=self._credentials.root)
         self._certificate, self._key, self._subject = certificate, key, subject
         self._request = None
 
