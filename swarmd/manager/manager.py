@@ -26,6 +26,7 @@ from swarmd.manager.dispatcher import LocalLink
 from swarmd.manager.local_ca import LocalCA
 from swarmd.manager.own_membership import OwnMembership, warn_of_other_ticks
 from swarmd.manager.parts import Parts
+from swarmd.manager.redialing import Redialing
 from swarmd.raft import Settings
 from swarmd.storage.log_store import LogIdentity, LogWriter
 from swarmd.storage.sealing import Sealer
@@ -262,6 +263,8 @@ class Manager:
             )
             nursery.start_soon(guard.run)
             nursery.start_soon(autolock.run)
+            redialing = Redialing(self._around.credentials, parts.peers, parts.leader_link, lambda: parts.driver.state)
+            nursery.start_soon(redialing.run)
             nursery.start_soon(warn_of_other_ticks, parts.driver, self._around.settings)
 
     def _autolock(self, parts: Parts) -> Autolock:

@@ -30,6 +30,10 @@ DIAL_S_MAX: Final = 2.0
 sooner, and a member that is heard again is linked within about two seconds."""
 
 
+REDIAL_S_MAX: Final = 5.0
+LINGER_S: Final = 1.0
+
+
 RAFT_CLASS: Final = "raft"
 
 
@@ -84,9 +88,39 @@ class Peers:
                 if self._nursery is not None:
                     self._link(self._nursery, member)
 
-    def _link(self, nursery: trio.Nursery, member: Member) -> None:
+    def _link(self, nursery: trio.Nursery, member: Member) -> trio.Event:
+        """Dial from now on; the event is set once there is a connection."""
         scope = self._scopes[member.member_id] = trio.CancelScope()
-        nursery.start_soon(self._keep_linked, member, scope)
+        linked = trio.Event()
+        nursery.start_soon(self._keep_linked, member, scope, linked)
+        return linked
+
+    async def redial(self, node_id: str = "") -> None:
+        """Dial this node's member (or every one, one after the other) anew: a certificate has changed, ours or its own.
+
+        The old connection goes once the new one has taken over, so nothing is lost; where no new one can be had within
+        5 s it stays. `Cancelled` leaves one of both.
+        """
+        for member in tuple(self._members.values()):
+            if node_id in ("", member.node_id):
+                await self._redial(member)
+
+    async def _redial(self, member: Member) -> None:
+        old = self._scopes.get(member.member_id)
+        if self._nursery is None or old is None or self._members.get(member.member_id) is not member:
+            return  # dropped, or changed its address, while others were dialed
+        linked = self._link(self._nursery, member)
+        new = self._scopes[member.member_id]
+        with trio.move_on_after(REDIAL_S_MAX):
+            await linked.wait()
+        if not linked.is_set() and self._scopes.get(member.member_id) is new:
+            new.cancel()
+            self._scopes[member.member_id] = old
+            log.info("manager %s cannot be dialed anew; the connection that there is stays", member.node_id)
+            return
+        # What is under way on the old connection arrives; the other end sends on the new one already.
+        await trio.sleep(LINGER_S)
+        old.cancel()
 
     def _drop(self, member_id: int) -> None:
         del self._members[member_id]
@@ -139,16 +173,16 @@ class Peers:
 
     # -- the connections this member dials, for the others to send on ------------------------------------------
 
-    async def _keep_linked(self, member: Member, scope: trio.CancelScope) -> None:
+    async def _keep_linked(self, member: Member, scope: trio.CancelScope, linked: trio.Event) -> None:
         with scope:
             await trio.lowlevel.checkpoint_if_cancelled()  # removed before this task ran
             wait_s = RECONNECT_S_MIN
             while True:
-                was_linked = await self._link_once(member)
+                was_linked = await self._link_once(member, linked)
                 wait_s = RECONNECT_S_MIN if was_linked else min(2 * wait_s, RECONNECT_S_MAX)
                 await trio.sleep(wait_s * (0.5 + self._rng.random() / 2))
 
-    async def _link_once(self, member: Member) -> bool:
+    async def _link_once(self, member: Member, linked: trio.Event) -> bool:
         """Connect to the first address that answers and stay until the connection is lost."""
         for address in member.addresses:
             try:
@@ -158,6 +192,7 @@ class Peers:
                         if connection.peer.identity is None or connection.peer.identity.node_id != member.node_id:
                             log.warning("%s answers as another node than %s", address, member.node_id)
                             continue
+                        linked.set()
                         began = trio.current_time()
                         await connection.closed.wait()
                         return trio.current_time() - began > RECONNECT_S_MAX

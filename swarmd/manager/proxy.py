@@ -84,6 +84,19 @@ class LeaderLink:
                 raise Unavailable(reason)
             return await self._open(leader)
 
+    def redial(self, node_id: str = "") -> None:
+        """Use no present connection to this node (or to any) for further calls: a certificate has changed, ours or its
+        own. Calls under way finish. Never waits."""
+        for member_id, connection in tuple(self._connections.items()):
+            if self._nursery is not None and (not node_id or is_node(connection, node_id)):
+                del self._connections[member_id]
+                self._nursery.start_soon(self._retire, connection)
+
+    async def _retire(self, connection: Connection) -> None:
+        with trio.move_on_after(CALL_S_MAX):
+            await connection.closed.wait()
+        await connection.aclose()
+
     def _present(self, leader: Member) -> Connection | None:
         connection = self._connections.get(leader.member_id)
         return connection if connection is not None and not connection.closed.is_set() else None

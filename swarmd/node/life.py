@@ -66,7 +66,7 @@ class Life:
         self._rng = rng
         self._credentials = Credentials(certificate=identity.certificate, key=identity.key, root=identity.root)
         self._memory = NodeMemory(directory.node_file, contents)
-        self._transport = NodeTransport(self._credentials, FEATURES)
+        self._transport = NodeTransport(self._credentials, FEATURES, now=now)
         self._remotes = Remotes(
             self._known_managers(),
             self._transport.dial,

@@ -29,7 +29,11 @@ def anonymous_hello() -> Hello:
 class NodeTransport:
     """Dials and listens as this node."""
 
-    def __init__(self, credentials: Credentials, features: tuple[str, ...]) -> None:
+    def __init__(
+        self, credentials: Credentials, features: tuple[str, ...], *, now: Callable[[], float] | None = None
+    ) -> None:
+        """`now` (epoch seconds) ends each connection with its peer's certificate."""
+        self._now = now
         self._credentials = credentials
         self._features = features
 
@@ -48,7 +52,7 @@ class NodeTransport:
         self, address: str, class_: str = "control", *, router: Router | None = None
     ) -> AbstractAsyncContextManager[Connection]:
         """A connection that shows this node's certificate; `router` serves what the peer calls on it."""
-        return dial(address, self._credentials.client_context(), self.hello(class_), router=router)
+        return dial(address, self._credentials.client_context(), self.hello(class_), router=router, now=self._now)
 
     def dial_anonymously(self, address: str) -> AbstractAsyncContextManager[Connection]:
         """A connection without a certificate, under the trust root: the door for an expired one."""
@@ -90,6 +94,7 @@ class NodeTransport:
                 self.hello,
                 admit=admit,
                 on_connection=on_connection,
+                now=self._now,
             )
             for endpoint in endpoints(config, remembered_port)
         )

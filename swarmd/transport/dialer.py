@@ -14,6 +14,7 @@ from swarmd.model import Role
 from swarmd.transport.connection import Connection, Router
 from swarmd.transport.credentials import SERVER_NAME, identity_of
 from swarmd.transport.establish import establish, no_calls
+from swarmd.transport.expiry import end_with_certificate
 from swarmd.transport.link import LinkLost
 from swarmd.transport.tcp import limit_unacknowledged
 from swarmd.transport.tls import TlsStream
@@ -30,9 +31,10 @@ async def dial(
     router: Router | None = None,
     server_name: str = SERVER_NAME,
     timeout_s: float = HANDSHAKE_S_MAX,
+    now: Callable[[], float] | None = None,
 ) -> AsyncIterator[Connection]:
     """A connection to `host:port` (`[v6]:port` too), HELLOs exchanged within `timeout_s`; closed politely at the end of
-    the block.
+    the block, or when the peer's certificate expires by `now` (epoch seconds).
 
     Raises `Unavailable`, `Unauthenticated` when TLS refuses either side or the peer is of another swarm than
     `hello.swarm`, `Invalid` for an address that is none, or what the listener says when it refuses. What the block
@@ -51,7 +53,7 @@ async def dial(
             await trio.aclose_forcefully(stream)
             raise
 
-    async with _connection(connect, address, timeout_s) as connection:
+    async with _connection(connect, address, timeout_s, now) as connection:
         yield connection
 
 
@@ -79,7 +81,10 @@ async def connect_socket(
 
 @asynccontextmanager
 async def _connection(
-    connect: Callable[[trio.Nursery], Awaitable[Connection]], address: str, timeout_s: float
+    connect: Callable[[trio.Nursery], Awaitable[Connection]],
+    address: str,
+    timeout_s: float,
+    now: Callable[[], float] | None = None,
 ) -> AsyncIterator[Connection]:
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
@@ -91,6 +96,8 @@ async def _connection(
                 failure = error
         if connection is not None:
             nursery.start_soon(connection.run)
+            if now is not None:
+                nursery.start_soon(end_with_certificate, connection, now)
             try:
                 yield connection
             except Exception as error:  # noqa: BLE001 - carried past the nursery, which would wrap it in a group

@@ -46,10 +46,12 @@ class Listener:
         on_connection: Callable[[Connection], None] | None = None,
         connections_max: int = 16_384,
         admit: Callable[[Caller], None] | None = None,
+        now: Callable[[], float] | None = None,
     ) -> None:
         """`host` empty: every address. `hello` is asked for each connection. `on_connection` sees each once greeted.
 
         `admit` raises what a peer with a certificate is told instead of HELLO: a removed node is refused at the door.
+        `now` (epoch seconds) ends each connection with its peer's certificate.
         """
         self._host = host
         self._port = port
@@ -60,7 +62,7 @@ class Listener:
         self._admit = admit
         self._handshakes = trio.CapacityLimiter(HANDSHAKES_MAX)
         self._accepted = 0
-        self._served = ServedConnections(on_connection)
+        self._served = ServedConnections(on_connection, now=now)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Starts with the bound port. Raises `FailedPrecondition` if the address is in use."""

@@ -9,6 +9,7 @@ import trio
 
 from swarmd.errors import SwarmError
 from swarmd.transport.connection import Connection
+from swarmd.transport.expiry import end_with_certificate
 from swarmd.transport.link import LinkLost
 from swarmd.wire.frames import HANDSHAKE_S_MAX
 
@@ -18,8 +19,15 @@ log = logging.getLogger(__name__)
 class ServedConnections:
     """The greeted connections of a listener."""
 
-    def __init__(self, on_connection: Callable[[Connection], None] | None = None) -> None:
+    def __init__(
+        self,
+        on_connection: Callable[[Connection], None] | None = None,
+        *,
+        now: Callable[[], float] | None = None,
+    ) -> None:
+        """`now` (epoch seconds) ends each connection with its peer's certificate."""
         self._on_connection = on_connection
+        self._now = now
         self.current: set[Connection] = set()
 
     async def serve(
@@ -30,6 +38,8 @@ class ServedConnections:
             async with trio.open_nursery() as nursery:
                 connection = await _within_limit(greet, nursery, address)
                 if connection is not None:
+                    if self._now is not None:
+                        nursery.start_soon(end_with_certificate, connection, self._now)
                     await self._run(connection)
                 nursery.cancel_scope.cancel()
         except Exception:
