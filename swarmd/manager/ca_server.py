@@ -25,9 +25,11 @@ from swarmd.errors import (
     Unavailable,
 )
 from swarmd.manager.bell import Bell
+from swarmd.manager.certificates import tracked
 from swarmd.manager.certifier import Certifier
 from swarmd.manager.peer_address import host_of
 from swarmd.manager.proposer import Store
+from swarmd.manager.standing import standing_of
 from swarmd.manager.waiting_nodes import check_may_wait, described
 from swarmd.model import (
     Availability,
@@ -43,6 +45,7 @@ from swarmd.model import (
 from swarmd.pki import (
     authenticate_renewal,
     check_csr,
+    fingerprint,
     have_same_key,
     parse_token,
     role_of_token,
@@ -260,6 +263,7 @@ class CAServer:
             desired_role=role, membership=Membership.ACCEPTED, availability=Availability(request.availability)
         )
         certificate = self._certifier.certify(cluster, request.csr, node_id, role, tx.now)
+        certificate = tracked(cluster, certificate, NodeCertificate(), tx.now)
         description = described(request.hostname)
         tx.create(Node(id=node_id, spec=spec, role=role, description=description, certificate=certificate))
         return node_id
@@ -295,6 +299,7 @@ class CAServer:
         if node.certificate.csr == request.csr and _stands(node):
             return node.id
         certificate = self._certifier.certify(cluster, request.csr, node.id, node.role, tx.now, before=node.certificate)
+        certificate = tracked(cluster, certificate, node.certificate, tx.now)
         tx.update(msgspec.structs.replace(node, certificate=certificate))
         return node.id
 
@@ -313,6 +318,8 @@ def _roots_of(cluster: Cluster) -> bytes:
 def _require_known_key(node: Node, renew: Renew) -> None:
     """An expired certificate counts only while its key is the one we certified last: an old one may have leaked."""
     last = node.certificate.certificate
+    if renew.presented and fingerprint(renew.presented) in standing_of(node).revoked:
+        raise PermissionDenied(f"this certificate of node {node.id} was revoked: it has a newer one")
     if renew.presented and last and not have_same_key(renew.presented, last):
         raise PermissionDenied(
             f"node {node.id} has a newer key than the one that signed this renewal", hint="join again with a token"

@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from swarmd import __version__
-from swarmd.errors import PermissionDenied, SwarmError, Unavailable
+from swarmd.errors import SwarmError, Unavailable
 from swarmd.manager import assembly, collector
 from swarmd.manager.assembly import Opened
 from swarmd.manager.autolock import Autolock, Disk, not_locked
@@ -27,13 +27,14 @@ from swarmd.manager.local_ca import LocalCA
 from swarmd.manager.own_membership import OwnMembership, warn_of_other_ticks
 from swarmd.manager.parts import Parts
 from swarmd.manager.redialing import Redialing
+from swarmd.manager.standing import Log, StateStandings
 from swarmd.raft import Settings
 from swarmd.storage.log_store import LogIdentity, LogWriter
 from swarmd.storage.sealing import Sealer
 from swarmd.transport.connection import Call, Connection, Router
 from swarmd.transport.credentials import Credentials
 from swarmd.wire import ca, methods
-from swarmd.wire.authorise import authorise
+from swarmd.wire.authorise import authorise, present_role
 from swarmd.wire.control import StatusReply, StatusRequest
 from swarmd.wire.identity import Caller
 from swarmd.wire.methods import Method
@@ -109,6 +110,7 @@ class Manager:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._identity = around.credentials.identity
+        self.standings = StateStandings(self._identity.swarm_id, self._log)
         self.router = Router(self._authorise)
         self._listener = around.listener_of(self.router, admit=self._admit, on_connection=self._accepted)
         self.addresses: tuple[str, ...] = ()
@@ -325,19 +327,19 @@ class Manager:
         )
 
     def _authorise(self, method: Method[Any, Any], caller: Caller) -> None:
-        authorise(method, caller, swarm_id=self._identity.swarm_id, is_removed=self._is_removed)
+        authorise(method, caller, self.standings)
 
     def _admit(self, peer: Caller) -> None:
-        """Refuse a removed node at the door, before it says anything."""
-        if peer.identity is not None and self._is_removed(peer.identity.node_id):
-            raise PermissionDenied(f"node {peer.identity.node_id} was removed from the swarm")
+        """Refuse who may call nothing at the door, before he says anything."""
+        if peer.identity is not None:
+            present_role(peer.identity, self.standings)
 
     def _accepted(self, connection: Connection) -> None:
         if self.parts is not None:
             self.parts.peers.accepted(connection)
 
-    def _is_removed(self, node_id: str) -> bool:
-        return self.parts is not None and self.parts.driver.state.removed_node(node_id) is not None
+    def _log(self) -> Log | None:
+        return self.parts.driver if self.parts is not None else None
 
 
 def _settle(opened: Opened) -> None:

@@ -83,6 +83,7 @@ class EarlierCertificate(
     fingerprint: str
     expires_at: float
     is_revoked: bool = False
+    role: Role = Role.WORKER
 
 
 class NodeCertificate(
@@ -254,6 +255,8 @@ class RemovedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     id: str
     meta: Meta = Meta()
     expires_at: float = 0.0
+    fingerprints: tuple[str, ...] = ()
+    """Of the certificates it had as a manager: whoever dials trusts no peer that shows one of them."""
 
 
 StoredObject = Node | Service | Task | Network | Cluster | Secret | Resource | Extension | Config | Volume | RemovedNode

@@ -20,7 +20,7 @@ from swarmd.transport.connection import Call, Router
 from swarmd.transport.credentials import Credentials
 from swarmd.transport.listener import ControlSocket
 from swarmd.wire import methods
-from swarmd.wire.authorise import authorise
+from swarmd.wire.authorise import CertificatesOnly, authorise
 from swarmd.wire.control import StatusReply, StatusRequest
 from swarmd.wire.identity import Caller
 from swarmd.wire.methods import Method
@@ -80,7 +80,7 @@ class Doors:
         )
 
     def _authorise(self, method: Method[Any, Any], caller: Caller) -> None:
-        authorise(method, caller, swarm_id=self._credentials.identity.swarm_id, is_removed=lambda _: False)
+        authorise(method, caller, CertificatesOnly(self._credentials.identity.swarm_id))
 
 
 async def serve_at_managers_path(

@@ -27,7 +27,7 @@ from swarmd.model import (
     RootCA,
     new_id,
 )
-from swarmd.pki import Authority, new_key_and_csr, new_token, read_subject, root_digest
+from swarmd.pki import Authority, fingerprint, new_key_and_csr, new_token, read_subject, root_digest
 from swarmd.raft import Entry, EntryKind, HardState, Member
 from swarmd.raft.membership import bootstrap_configuration
 from swarmd.state.command import CommandId, encode_command
@@ -98,6 +98,7 @@ def found(*, raft: RaftConfig, now: float, rng: random.Random) -> Founding:
             state=IssuanceState.ISSUED,
             certificate=certificate,
             expires_at=read_subject(certificate).not_after,
+            fingerprint=fingerprint(certificate),
         ),
     )
     first = _creation(entries, cluster, node, member.member_id, now, rng)

@@ -12,6 +12,7 @@ from swarmd.model import (
     Membership,
     Network,
     Node,
+    RemovedNode,
     Resource,
     Role,
     Secret,
@@ -75,6 +76,8 @@ def _is_of_security(object: StoredObject) -> bool:
         return bool(certificate.fingerprint or certificate.earlier or status.certificate or status.issuer)
     if isinstance(object, Secret):
         return object.sealed is not None
+    if isinstance(object, RemovedNode):
+        return bool(object.fingerprints)
     if not isinstance(object, Cluster):
         return False
     ca, root = object.spec.ca, object.root_ca

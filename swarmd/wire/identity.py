@@ -33,6 +33,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     forwarder: Identity | None = None
     uid: int | None = None
     """Control socket only: the peer's user id."""
+    gid: int | None = None
+    pid: int | None = None
     certificate: bytes = b""
     """The peer's leaf (DER), of a direct connection."""
 
@@ -41,7 +43,10 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Who is written as the author of a change."""
         if self.identity is None:
             return "anonymous"
-        return f"operator@{self.identity.node_id}" if self.is_local else f"node:{self.identity.node_id}"
+        if not self.is_local:
+            return f"node:{self.identity.node_id}"
+        # The same at the first try, at a retry and after a hop: idempotency keys are bound to it.
+        return f"operator@{self.identity.node_id}" + ("" if self.uid is None else f" uid:{self.uid}")
 
 
 class ForwardedCaller(msgspec.Struct, frozen=True, kw_only=True, gc=False):

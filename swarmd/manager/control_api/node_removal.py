@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
+from swarmd.manager.certificates import manager_fingerprints
 from swarmd.manager.control_api.node_checks import check_removal
 from swarmd.manager.control_api.views import RaftView
 from swarmd.model import Node, RemovedNode, Task, TaskState, TaskStatus
@@ -32,7 +33,13 @@ def remove_node(tx: Transaction, raft: RaftView, request: RemoveNode, now: float
     node = check_removal(tx, raft, request.id, force=request.force)
     _orphan(tx, node, _live(tx.tasks_of_node(node.id)), now)
     if tx.removed_node(node.id) is None:
-        tx.create(RemovedNode(id=node.id, expires_at=_certificate_end(tx, node, now) + CLOCK_SKEW_S))
+        tx.create(
+            RemovedNode(
+                id=node.id,
+                expires_at=_certificate_end(tx, node, now) + CLOCK_SKEW_S,
+                fingerprints=manager_fingerprints(node.certificate, now),
+            )
+        )
     tx.remove(Table.NODE, node.id)
     return node.id
 

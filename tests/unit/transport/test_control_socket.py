@@ -17,7 +17,7 @@ from swarmd.model import Role
 from swarmd.transport.connection import Call, Router
 from swarmd.transport.control_socket import ControlSocket
 from swarmd.transport.dialer import connect_socket
-from swarmd.wire.authorise import authorise
+from swarmd.wire.authorise import CertificatesOnly, authorise
 from swarmd.wire.control import StatusReply, StatusRequest
 from swarmd.wire.frames import Headers, Hello
 from swarmd.wire.identity import Caller, ForwardedCaller, Identity
@@ -35,7 +35,7 @@ async def served(path: Path, callers: list[Caller] | None = None) -> AsyncIterat
             callers.append(call.caller)
         return StatusReply(node_id="m1", swarm_id="s", version="1")
 
-    router = Router(lambda m, c: authorise(m, c, swarm_id="s", is_removed=lambda _: False))
+    router = Router(lambda m, c: authorise(m, c, CertificatesOnly("s")))
     router.add(STATUS, status)
     control = ControlSocket(path, IDENTITY, router, Hello)
     async with trio.open_nursery() as nursery:
@@ -52,7 +52,7 @@ async def test_the_caller_is_this_node_and_its_user_is_known(tmp_path: Path) -> 
     assert callers[0].identity == IDENTITY
     assert callers[0].is_local
     assert callers[0].uid == os.geteuid()
-    assert callers[0].actor == "operator@m1"
+    assert callers[0].actor == f"operator@m1 uid:{os.getuid()}"
 
 
 async def test_file_and_directory_are_closed_to_others(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from swarmd.transport.dialer import dial, parse_address
 from swarmd.transport.listener import HANDSHAKES_MAX, Listener
 from swarmd.transport.session import Session
 from swarmd.transport.tls import TlsStream
-from swarmd.wire.authorise import authorise
+from swarmd.wire.authorise import REMOVED, CertificatesOnly, Standing, authorise
 from swarmd.wire.ca import RootReply, RootRequest
 from swarmd.wire.codec import encode
 from swarmd.wire.frames import (
@@ -91,6 +91,15 @@ async def _root(call: Call, request: RootRequest) -> RootReply:
     return RootReply(certificate=AUTHORITY.root)
 
 
+class _Removals(CertificatesOnly):
+    def __init__(self, removed: set[str]) -> None:
+        super().__init__(SWARM_ID)
+        self._removed = removed
+
+    def of(self, node_id: str) -> Standing | None:
+        return REMOVED if node_id in self._removed else None
+
+
 @asynccontextmanager
 async def served(
     *,
@@ -101,7 +110,7 @@ async def served(
     on_connection: Callable[[Connection], None] | None = None,
 ) -> AsyncIterator[Served]:
     gone = removed if removed is not None else set()
-    router = Router(lambda m, c: authorise(m, c, swarm_id=SWARM_ID, is_removed=gone.__contains__))
+    router = Router(lambda m, c: authorise(m, c, _Removals(gone)))
     router.add(HEALTH, _healthy)
     router.add(CA_ROOT, _root)
     listener = Listener(

@@ -8,13 +8,22 @@ import pytest
 
 from swarmd.errors import PermissionDenied, Unauthenticated
 from swarmd.model import Role
-from swarmd.wire.authorise import authorise, forwarded_header, origin
+from swarmd.wire.authorise import REMOVED, CertificatesOnly, Standing, authorise, forwarded_header, origin
 from swarmd.wire.frames import Headers
 from swarmd.wire.identity import Caller, ForwardedCaller, Identity
 from swarmd.wire.methods import CA_ROOT, HEALTH, METHODS, NODE_UPDATE, RAFT_JOIN, STATUS, Method, Serves, Shape
 
 SWARM = "this-swarm"
-REMOVED = {"removed-worker", "removed-manager"}
+
+
+class Removals(CertificatesOnly):
+    """Knows who was removed, and nothing else."""
+
+    def of(self, node_id: str) -> Standing | None:
+        return REMOVED if node_id in ("removed-worker", "removed-manager") else None
+
+
+STANDINGS = Removals(SWARM)
 
 
 def _identity(node_id: str, role: Role, swarm_id: str = SWARM) -> Identity:
@@ -31,7 +40,7 @@ ALL_METHODS = pytest.mark.parametrize("method", METHODS.values(), ids=str)
 
 def _allows(method: Method[Any, Any], caller: Caller) -> bool:
     try:
-        authorise(method, caller, swarm_id=SWARM, is_removed=REMOVED.__contains__)
+        authorise(method, caller, STANDINGS)
     except (PermissionDenied, Unauthenticated):
         return False
     return True
@@ -67,7 +76,7 @@ def test_without_a_certificate_only_the_anonymous_methods(method: Method[Any, An
     assert _allows(method, Caller(address="192.0.2.1:1")) == method.anonymous
     if not method.anonymous:
         with pytest.raises(Unauthenticated):
-            authorise(method, Caller(), swarm_id=SWARM, is_removed=REMOVED.__contains__)
+            authorise(method, Caller(), STANDINGS)
 
 
 @ALL_METHODS
@@ -132,8 +141,7 @@ def test_a_removed_node_is_told_so() -> None:
         authorise(
             HEALTH,
             Caller(identity=_identity("removed-worker", Role.WORKER)),
-            swarm_id=SWARM,
-            is_removed=REMOVED.__contains__,
+            STANDINGS,
         )
 
 
