@@ -35,6 +35,7 @@ from swarmd.node.config import (
     Config,
     check,
     parse_endpoint,
+    parse_group,
 )
 
 log = logging.getLogger("swarmd")
@@ -225,6 +226,9 @@ def swarmd(
     listen_control_api: Annotated[
         Path | None, typer.Option(help=f"Control socket.  [default: {DEFAULT_CONTROL_SOCKET}]")
     ] = None,
+    control_group: Annotated[
+        str | None, typer.Option(help="Group whose members may use the control socket, too.")
+    ] = None,
     listen_remote_api: Annotated[
         str | None, typer.Option(help=f"Where a manager listens.  [default: {DEFAULT_HOST}:{DEFAULT_PORT}]")
     ] = None,
@@ -262,6 +266,7 @@ def swarmd(
         config = Config(
             state_dir=state_dir.absolute(),
             control_socket=listen_control_api.absolute() if listen_control_api else None,
+            control_group=parse_group(control_group) if control_group is not None else None,
             listen=parse_endpoint(listen_remote_api, flag="--listen-remote-api", default_port=DEFAULT_PORT)
             if listen_remote_api
             else None,

@@ -30,7 +30,8 @@ STOP_BUDGET_S: Final = 4.0
 class Agent:
     """This node as a worker. `run` once; `task_store` is the caller's to close.
 
-    `on_node` and `on_root_ca` are called synchronously when the dispatcher's word on them changes (and at first).
+    `on_node` and `on_root_ca` are called synchronously when the dispatcher's word on them changes (and at first),
+    `on_revoked` at each word of it.
     `rng` gives jitter, `now` the instants in statuses (epoch seconds).
     """
 
@@ -44,13 +45,14 @@ class Agent:
         rng: random.Random,
         on_node: Callable[[Node], None] = lambda _node: None,
         on_root_ca: Callable[[bytes], None] = lambda _root: None,
+        on_revoked: Callable[[tuple[str, ...]], None] = lambda _fingerprints: None,
         run_blocking: RunBlocking | None = None,
     ) -> None:
         self._executor = executor
         ledger = Ledger(task_store, in_one_thread() if run_blocking is None else run_blocking)
         self._reporter = Reporter(ledger, rng=rng)
         self._worker = Worker(executor, ledger, self._reporter, now=now, rng=rng)
-        observer = Observer(links, on_node, on_root_ca)
+        observer = Observer(links, on_node, on_root_ca, on_revoked)
         self._connector = Connector(links, executor, self._worker, self._reporter, observer, rng=rng)
 
     @property

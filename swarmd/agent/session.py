@@ -45,16 +45,23 @@ class Observer:
     """Tells the node what the dispatcher says of it, once per change."""
 
     def __init__(
-        self, links: LinkProvider, on_node: Callable[[Node], None], on_root_ca: Callable[[bytes], None]
+        self,
+        links: LinkProvider,
+        on_node: Callable[[Node], None],
+        on_root_ca: Callable[[bytes], None],
+        on_revoked: Callable[[tuple[str, ...]], None] = lambda _fingerprints: None,
     ) -> None:
         self._links = links
         self._on_node = on_node
         self._on_root_ca = on_root_ca
+        self._on_revoked = on_revoked
         self._node: Node | None = None
         self._root_ca = b""
 
     def observe(self, message: SessionMessage) -> None:
-        """Managers are passed on each time; the node (but for status and meta) and the root only when they change."""
+        """Managers and what is revoked are passed on each time; the node (but for status and meta) and the root only
+        when they change."""
+        self._on_revoked(message.revoked)
         self._links.learned_managers(message.managers)
         if message.root_ca and message.root_ca != self._root_ca:
             self._root_ca = message.root_ca

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from swarmd import __version__
-from swarmd.errors import SwarmError, Unavailable
+from swarmd.errors import PermissionDenied, SwarmError, Unauthenticated, Unavailable
 from swarmd.manager import assembly, collector
 from swarmd.manager.assembly import Opened
 from swarmd.manager.autolock import Autolock, Disk, not_locked
@@ -60,8 +60,6 @@ class RemoteDoor(Protocol):
     """The listener of the remote API; see `transport.listener.Listener`."""
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None: ...
-
-    def close_peers(self, node_id: str) -> None: ...
 
     @property
     def connections(self) -> frozenset[Connection]: ...
@@ -120,7 +118,7 @@ class Manager:
         """Where it listens, once it does."""
         """Set once this node takes part: from then on no fault of the manager ends the daemon."""
         self._joined: JoinReply | None = None
-        self._disks = DiskReports(around.disk, self._identity.node_id, around.known_addresses, around.dial)
+        self._disks = DiskReports(around.disk, self._identity.node_id, around.known_addresses, self._dial)
         self.router.add(methods.RAFT_DISK, self._disks.receive)
         self._serve_before_the_log()
 
@@ -188,7 +186,7 @@ class Manager:
             reply = await assembly.join(
                 self._around.known_addresses,
                 self._join_request(incarnation, known.member_id if known is not None else 0),
-                dial=self._around.dial,
+                dial=self._dial,
                 rng=self._around.rng,
             )
         except BaseException:
@@ -226,14 +224,15 @@ class Manager:
             opened=opened,
             writer=writer,
             identity=self._identity,
-            dial=self._around.dial,
+            dial=self._dial,
             router=self.router,
             hint=assembly.configuration_of(self._joined),
             features=self._around.features,
             disks=self._disks,
             local_root=lambda: self._around.credentials.root,
             foreign_context=self._around.credentials.foreign_context,
-            close_peers=self._listener.close_peers,
+            connections=lambda: self._listener.connections,
+            standings=self.standings,
             now=self._around.now,
             rng=self._around.rng,
         )
@@ -253,7 +252,7 @@ class Manager:
                 self._join_request(opened.identity.incarnation, opened.identity.member_id),
                 own_node_id=self._identity.node_id,
                 known_addresses=self._around.known_addresses,
-                dial=self._around.dial,
+                dial=self._dial,
             )
             nursery.start_soon(membership.run)
             guard = DiskGuard(
@@ -336,7 +335,21 @@ class Manager:
 
     def _accepted(self, connection: Connection) -> None:
         if self.parts is not None:
+            self.parts.evictions.judge(connection)
             self.parts.peers.accepted(connection)
+
+    @asynccontextmanager
+    async def _dial(
+        self, address: str, class_: str = "control", *, router: Router | None = None
+    ) -> AsyncIterator[Connection]:
+        """Also a manager that is dialed must be one that this manager's state does not refuse."""
+        async with self._around.dial(address, class_, router=router) as connection:
+            if connection.peer.identity is not None:
+                try:
+                    present_role(connection.peer.identity, self.standings)
+                except PermissionDenied as refusal:
+                    raise Unauthenticated(f"{address}: {refusal.message}") from refusal
+            yield connection
 
     def _log(self) -> Log | None:
         return self.parts.driver if self.parts is not None else None

@@ -11,9 +11,8 @@ from typing import Any, Protocol
 
 import trio
 
-from swarmd.errors import Gone, SwarmError, Unavailable
+from swarmd.errors import SwarmError, Unavailable
 from swarmd.manager.assembly import Opened
-from swarmd.manager.bell import Bell
 from swarmd.manager.ca_server import CAServer
 from swarmd.manager.control_api import ControlApi, LocalNode
 from swarmd.manager.digests.board import DigestBoard
@@ -24,6 +23,7 @@ from swarmd.manager.disk_watch import DiskWatch
 from swarmd.manager.dispatcher import Dispatcher
 from swarmd.manager.dispatcher import handlers as dispatcher_handlers
 from swarmd.manager.drained_leader import DrainedLeader
+from swarmd.manager.evictions import Evictions
 from swarmd.manager.external_ca import ExternalSigners, MakeContext
 from swarmd.manager.feature_level import FeatureLevelLoop
 from swarmd.manager.key_rotation import KeyRotation
@@ -48,12 +48,11 @@ from swarmd.manager.snapshots import Snapshots
 from swarmd.manager.update import ReplicatedStore
 from swarmd.model import RaftConfig
 from swarmd.raft import Configuration, Message, RaftCore, SnapshotMeta
-from swarmd.state.command import Table
 from swarmd.state.store import State
-from swarmd.state.watch import Route
 from swarmd.storage.log_store import LogWriter
 from swarmd.transport.connection import Connection, Router
 from swarmd.wire import methods
+from swarmd.wire.authorise import Standings
 from swarmd.wire.identity import Identity
 from swarmd.wire.methods import Method, Serves
 from swarmd.wire.peer import JoinRequest
@@ -89,7 +88,8 @@ class Parts:
         disks: DiskReports,
         local_root: Callable[[], bytes],
         foreign_context: MakeContext,
-        close_peers: Callable[[str], None],
+        connections: Callable[[], frozenset[Connection]],
+        standings: Standings,
         now: Callable[[], float],
         rng: random.Random,
     ) -> None:
@@ -97,7 +97,6 @@ class Parts:
         self._dial = dial
         self._hint = hint
         self._features = features
-        self._close_peers = close_peers
         self._now = now
         self._rng = rng
         self.peers = Peers(
@@ -132,6 +131,9 @@ class Parts:
         self.ca_server = CAServer(self.store, local_root=local_root)
         self.signers = ExternalSigners(foreign_context)
         self.leadership = Leadership(self.driver, self._components_of_a_reign, ended=self._reign_ended)
+        self.evictions = Evictions(
+            lambda: self.driver.state, standings, connections, now=now, on_revoked=self._tell_sessions
+        )
         self.dispatcher: Dispatcher | None = None
         """The present reign's, while this manager leads."""
 
@@ -179,14 +181,16 @@ class Parts:
         await nursery.start(self.leadership.run)
         nursery.start_soon(self.key_rotation.run)
         nursery.start_soon(self._tell_sessions_of_managers)
-        nursery.start_soon(self._close_on_removed_nodes)
+        nursery.start_soon(self.evictions.run)
 
     def _components_of_a_reign(self, term: int) -> Sequence[MakeComponent]:
         """Their store writes in this term only."""
         store, now, rng = self.store.of_reign(term), self._now, self._rng
 
         def dispatcher() -> Dispatcher:
-            self.dispatcher = Dispatcher(store, managers=self.facts.manager_peers, now=now, rng=rng)
+            self.dispatcher = Dispatcher(
+                store, managers=self.facts.manager_peers, revoked=lambda: self.evictions.revoked, now=now, rng=rng
+            )
             return self.dispatcher
 
         return (
@@ -210,24 +214,11 @@ class Parts:
     async def _tell_sessions_of_managers(self) -> None:
         while True:
             await self.driver.changed.wait()
-            if self.dispatcher is not None:
-                self.dispatcher.managers_changed()
+            self._tell_sessions()
 
-    async def _close_on_removed_nodes(self) -> None:
-        """A removed node is refused at every door; here its open connections end, on every manager."""
-        while True:
-            bell = Bell()
-            removals = self.driver.state.subscribe([Route(Table.REMOVED_NODE)], wake=bell.ring)
-            try:
-                while True:
-                    await bell.wait()
-                    for event in removals.take():
-                        self._close_peers(event.id)
-            except Gone:
-                for node in self.driver.state.removed_nodes():
-                    self._close_peers(node.id)
-            finally:
-                removals.close()
+    def _tell_sessions(self) -> None:
+        if self.dispatcher is not None:
+            self.dispatcher.managers_changed()
 
     # -- small joints ------------------------------------------------------------------------------------------
 

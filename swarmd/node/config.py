@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import ipaddress
 import re
 from pathlib import Path
@@ -19,6 +20,7 @@ DEFAULT_PORT: Final = 4242
 EXECUTORS: Final = ("docker", "process")
 DEFAULT_ENGINE_ADDR: Final = "unix:///var/run/docker.sock"
 TICKS_MAX: Final = 1000
+GID_MAX: Final = 2**32 - 1
 
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
@@ -38,6 +40,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     state_dir: Path = DEFAULT_STATE_DIR
     control_socket: Path | None = None
+    control_group: int | None = None
+    """Whose members may use the control socket besides its owner (gid)."""
     listen: Endpoint | None = None
     advertise: tuple[Endpoint, ...] = ()
     hostname: str | None = None
@@ -51,6 +55,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Make this manager the only one, after the others were lost for good. Whom it once joined does not matter then."""
     unlock_key_file: Path | None = None
     """Where the unlock key of a manager whose keys are sealed is looked for, before it is waited for."""
+
+
+def parse_group(name: str) -> int:
+    """The gid of a group by name or number. Raises `Invalid` naming the flag."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        if name.isascii() and name.isdigit() and int(name) < GID_MAX:
+            return int(name)
+    raise Invalid(f"there is no group {name!r}", field="--control-group", hint="`getent group` lists those there are")
 
 
 def parse_endpoint(text: str, *, flag: str, default_port: int | None = None) -> Endpoint:

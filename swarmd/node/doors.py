@@ -70,7 +70,9 @@ class Doors:
         return self._config.control_socket or self._directory.control_socket
 
     async def _serve(self, path: Path, router: Router, task_status: trio.TaskStatus[None]) -> None:
-        socket = ControlSocket(path, self._credentials.identity, router, self._transport.hello)
+        socket = ControlSocket(
+            path, self._credentials.identity, router, self._transport.hello, group=self._config.control_group
+        )
         await socket.run(task_status=task_status)
 
     async def _status(self, call: Call, request: StatusRequest) -> StatusReply:

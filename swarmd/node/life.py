@@ -106,6 +106,7 @@ class Life:
             rng=rng,
             on_node=self._observe,
             on_root_ca=self._trust.offer,
+            on_revoked=self._transport.distrust,
         )
         self._disk = DiskHealth(now)
         self._manager_part = ManagerPart(

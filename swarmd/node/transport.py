@@ -36,6 +36,11 @@ class NodeTransport:
         self._now = now
         self._credentials = credentials
         self._features = features
+        self._distrusted: frozenset[str] = frozenset()
+
+    def distrust(self, fingerprints: Iterable[str]) -> None:
+        """From now on refuse exactly the peers that show one of these certificates: they were a manager's."""
+        self._distrusted = frozenset(fingerprints)
 
     def hello(self, class_: str = "control") -> Hello:
         """What this node says first on a connection of this class."""
@@ -52,11 +57,24 @@ class NodeTransport:
         self, address: str, class_: str = "control", *, router: Router | None = None
     ) -> AbstractAsyncContextManager[Connection]:
         """A connection that shows this node's certificate; `router` serves what the peer calls on it."""
-        return dial(address, self._credentials.client_context(), self.hello(class_), router=router, now=self._now)
+        return dial(
+            address,
+            self._credentials.client_context(),
+            self.hello(class_),
+            router=router,
+            now=self._now,
+            distrusted=self._distrusted,
+        )
 
     def dial_anonymously(self, address: str) -> AbstractAsyncContextManager[Connection]:
         """A connection without a certificate, under the trust root: the door for an expired one."""
-        return dial(address, joining_context(self._credentials.root), anonymous_hello(), server_name="swarm-ca")
+        return dial(
+            address,
+            joining_context(self._credentials.root),
+            anonymous_hello(),
+            server_name="swarm-ca",
+            distrusted=self._distrusted,
+        )
 
     @asynccontextmanager
     async def dial_any(self, addresses: Callable[[], tuple[str, ...]], *, anonymous: bool) -> AsyncIterator[Connection]:
@@ -126,11 +144,6 @@ class FirstFree:
             except FailedPrecondition as busy:  # of the binding: whatever comes later is in a group
                 log.warning("%s: a free port is taken instead", busy)
         await last.run(task_status=task_status)
-
-    def close_peers(self, node_id: str) -> None:
-        """See `Listener`."""
-        for listener in self._listeners:
-            listener.close_peers(node_id)
 
     @property
     def connections(self) -> frozenset[Connection]:

@@ -22,6 +22,8 @@ from swarmd.wire.frames import Hello
 from swarmd.wire.identity import Caller, Identity
 
 SOCKET_MODE: Final = 0o600
+GROUP_SOCKET_MODE: Final = 0o660
+GROUP_DIRECTORY_MODE: Final = 0o750
 DIRECTORY_MODE: Final = 0o700
 BACKLOG: Final = 128
 CONNECTIONS_MAX: Final = 1024
@@ -51,17 +53,21 @@ def clear_stale(path: Path) -> None:
 
 
 class ControlSocket:
-    """Serves `router` on a Unix socket, mode 0600 in a directory made 0700 if missing.
+    """Serves `router` on a Unix socket, mode 0600 in a directory made 0700 if missing; with a group (gid) whose members
+    may administer, 0660 in one made 0750, both of that group.
 
     A stale socket file is replaced; one that somebody answers on is refused (`FailedPrecondition`). The file is
     removed on the way out.
     """
 
-    def __init__(self, path: Path, identity: Identity, router: Router, hello: Callable[[], Hello]) -> None:
+    def __init__(
+        self, path: Path, identity: Identity, router: Router, hello: Callable[[], Hello], *, group: int | None = None
+    ) -> None:
         self._path = path
         self._identity = identity
         self._router = router
         self._hello = hello
+        self._group = group
         self._served = ServedConnections()
         self._accepted = 0
 
@@ -84,7 +90,7 @@ class ControlSocket:
 
     def _bind(self) -> trio.SocketListener:
         try:
-            self._path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            self._make_directory()
             clear_stale(self._path)
             bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -92,6 +98,9 @@ class ControlSocket:
                 os.fchmod(bound.fileno(), SOCKET_MODE)
                 bound.bind(str(self._path))
                 self._path.chmod(SOCKET_MODE)
+                if self._group is not None:
+                    os.chown(self._path, -1, self._group, follow_symlinks=False)
+                    self._path.chmod(GROUP_SOCKET_MODE)
                 bound.listen(BACKLOG)
                 bound.settimeout(0)
             except BaseException:
@@ -104,14 +113,25 @@ class ControlSocket:
             ) from error
         return trio.SocketListener(trio.socket.from_stdlib_socket(bound))
 
+    def _make_directory(self) -> None:
+        directory = self._path.parent
+        if directory.exists():
+            return
+        directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        if self._group is not None:
+            os.chown(directory, -1, self._group)
+            directory.chmod(GROUP_DIRECTORY_MODE)
+
     async def _serve_socket(self, stream: trio.SocketStream) -> None:
         if self._accepted >= CONNECTIONS_MAX:
             await trio.aclose_forcefully(stream)
             return
         self._accepted += 1
         try:
-            uid = _peer_uid(stream)
-            peer = Caller(identity=self._identity, is_local=True, address=f"local user {uid}", uid=uid)
+            pid, uid, gid = _peer_credentials(stream)
+            peer = Caller(
+                identity=self._identity, is_local=True, address=f"local user {uid}", uid=uid, gid=gid, pid=pid
+            )
             await self._served.serve(stream, peer.address, partial(self._greet, stream, peer))
         finally:
             self._accepted -= 1
@@ -120,10 +140,11 @@ class ControlSocket:
         return await establish(nursery, stream, is_dialer=False, hello=self._hello(), peer=peer, router=self._router)
 
 
-def _peer_uid(stream: trio.SocketStream) -> int:
+def _peer_credentials(stream: trio.SocketStream) -> tuple[int, int, int]:
+    """pid, uid and gid of who connected, as the kernel says (unix(7), SO_PEERCRED)."""
     raw = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _pid, uid, _gid = _CREDENTIALS.unpack(raw)
-    return int(uid)
+    pid, uid, gid = _CREDENTIALS.unpack(raw)
+    return pid, uid, gid
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

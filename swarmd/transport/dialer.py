@@ -32,20 +32,21 @@ async def dial(
     server_name: str = SERVER_NAME,
     timeout_s: float = HANDSHAKE_S_MAX,
     now: Callable[[], float] | None = None,
+    distrusted: frozenset[str] = frozenset(),
 ) -> AsyncIterator[Connection]:
     """A connection to `host:port` (`[v6]:port` too), HELLOs exchanged within `timeout_s`; closed politely at the end of
     the block, or when the peer's certificate expires by `now` (epoch seconds).
 
     Raises `Unavailable`, `Unauthenticated` when TLS refuses either side or the peer is of another swarm than
-    `hello.swarm`, `Invalid` for an address that is none, or what the listener says when it refuses. What the block
-    raises arrives as it is, not in a group.
+    `hello.swarm` or shows one of the `distrusted` certificates (fingerprints), `Invalid` for an address that is none,
+    or what the listener says when it refuses. What the block raises arrives as it is, not in a group.
     """
     host, port = parse_address(address)
 
     async def connect(nursery: trio.Nursery) -> Connection:
         stream = await _connect_tls(host, port, context, server_name)
         try:
-            peer = Caller(identity=_peer_identity(stream, hello), address=address)
+            peer = Caller(identity=_peer_identity(stream, hello, distrusted), address=address)
             return await establish(nursery, stream, is_dialer=True, hello=hello, peer=peer, router=router or no_calls())
         except LinkLost as error:
             raise _tls_refusal(stream, address) or Unavailable(f"no connection to {address}: {error}") from error
@@ -142,10 +143,12 @@ async def _connect_tls(host: str, port: int, context: ssl.SSLContext, server_nam
     return stream
 
 
-def _peer_identity(stream: TlsStream, hello: Hello) -> Identity | None:
+def _peer_identity(stream: TlsStream, hello: Hello, distrusted: frozenset[str]) -> Identity | None:
     identity = identity_of(stream.peer_certificate, stream.peer_certificate_der)
     if identity is not None and hello.swarm and identity.swarm_id != hello.swarm:
         raise Unauthenticated(f"node {identity.node_id} belongs to another swarm")
+    if identity is not None and identity.fingerprint in distrusted:
+        raise Unauthenticated(f"node {identity.node_id} shows a certificate that was revoked")
     return identity
 
 

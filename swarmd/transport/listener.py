@@ -81,13 +81,6 @@ class Listener:
                 raise FailedPrecondition(f"the address {address} is in use", hint="choose another port") from error
             raise FailedPrecondition(f"cannot listen on {address}: {error.strerror or error}") from error
 
-    def close_peers(self, node_id: str) -> None:
-        """End every connection of this node (it was removed)."""
-        for connection in tuple(self._served.current):
-            identity = connection.peer.identity
-            if identity is not None and identity.node_id == node_id:
-                connection.abort(f"node {node_id} was removed from the swarm")
-
     @property
     def connections(self) -> frozenset[Connection]:
         """The greeted connections of this moment."""

@@ -45,6 +45,7 @@ class Dispatcher:
     Args:
         store: the reign's; every write is fenced with its term.
         managers: the present managers and their addresses; say `managers_changed` when they change.
+        revoked: certificates that no node should take for a manager's; say `managers_changed` when they change.
         now: epoch seconds, for `applied_at`.
         rng: session ids and jitter.
     """
@@ -54,11 +55,13 @@ class Dispatcher:
         store: Store,
         *,
         managers: Callable[[], tuple[ManagerPeer, ...]],
+        revoked: Callable[[], tuple[str, ...]] = tuple,
         now: Callable[[], float],
         rng: random.Random,
     ) -> None:
         self._state = store.state
         self._managers = managers
+        self._revoked = revoked
         self._rng = rng
         self._sessions: dict[str, Session] = {}
         self._deadlines = Deadlines()
@@ -86,7 +89,7 @@ class Dispatcher:
             self._close()
 
     def managers_changed(self) -> None:
-        """Have every session look at `managers()` again. Never waits."""
+        """Have every session look at `managers()` and `revoked()` again. Never waits."""
         for session in self._sessions.values():
             session.ring()
 
@@ -107,6 +110,7 @@ class Dispatcher:
             self._state,
             session,
             managers=self._managers,
+            revoked=self._revoked,
             nominal_period_s=self._nominal_period_s,
             draw_period=self._expect,
         )

@@ -28,7 +28,7 @@ BATCH_S_MAX: Final = 0.25
 """... but no longer than this."""
 EVENTS_QUEUED_MAX: Final = 10_000
 
-_Shown = tuple[NodeSpec, Role, IssuanceState, tuple[ManagerPeer, ...], bytes, float]
+_Shown = tuple[NodeSpec, Role, IssuanceState, tuple[ManagerPeer, ...], tuple[str, ...], bytes, float]
 
 
 class _Watch:
@@ -64,6 +64,7 @@ class SessionStream:
         session: Session,
         *,
         managers: Callable[[], tuple[ManagerPeer, ...]],
+        revoked: Callable[[], tuple[str, ...]],
         nominal_period_s: Callable[[], float],
         draw_period: Callable[[Session], None],
     ) -> None:
@@ -71,6 +72,7 @@ class SessionStream:
         self._state = state
         self._session = session
         self._managers = managers
+        self._revoked = revoked
         self._nominal_period_s = nominal_period_s
         self._draw_period = draw_period
         self._period_told_s = nominal_period_s()
@@ -110,9 +112,9 @@ class SessionStream:
             raise AssertionError("the session has ended")
         cluster = self._state.cluster()
         root = cluster.root_ca.certificate if cluster is not None else b""
-        managers = self._managers()
+        managers, revoked = self._managers(), self._revoked()
         nominal_s = self._nominal_period_s()
-        shown = _shown(node, managers, root, nominal_s)
+        shown = _shown(node, managers, revoked, root, nominal_s)
         if shown == self._shown:
             return None
         self._shown = shown
@@ -124,14 +126,17 @@ class SessionStream:
             session_id=session.id,
             node=node,
             managers=managers,
+            revoked=revoked,
             root_ca=root,
             heartbeat_period_s=session.period_s,
         )
 
 
-def _shown(node: Node, managers: tuple[ManagerPeer, ...], root: bytes, period_s: float) -> _Shown:
+def _shown(
+    node: Node, managers: tuple[ManagerPeer, ...], revoked: tuple[str, ...], root: bytes, period_s: float
+) -> _Shown:
     """What makes a new message worth sending: not the node's status and description, which are its own echo."""
-    return (node.spec, node.role, node.certificate.state, managers, root, period_s)
+    return (node.spec, node.role, node.certificate.state, managers, revoked, root, period_s)
 
 
 class AssignmentStream:

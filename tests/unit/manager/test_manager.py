@@ -53,9 +53,6 @@ class FakeDoor:
         task_status.started(4242)
         await trio.sleep_forever()
 
-    def close_peers(self, node_id: str) -> None:
-        """Nobody is connected."""
-
 
 class World:
     """The surroundings of one manager in a directory."""

@@ -33,7 +33,6 @@ class FakeListener:
     def __init__(self, port: int, *, is_busy: bool = False) -> None:
         self.port = port
         self.is_busy = is_busy
-        self.closed: list[str] = []
         self.connections = frozenset((f"a connection to {port}",))
 
     async def run(self, *, task_status: trio.TaskStatus[int]) -> None:
@@ -42,9 +41,6 @@ class FakeListener:
             raise FailedPrecondition(f"the address *:{self.port} is in use")
         task_status.started(self.port)
         await trio.sleep_forever()
-
-    def close_peers(self, node_id: str) -> None:
-        self.closed.append(node_id)
 
 
 async def start(*listeners: FakeListener) -> int:
@@ -64,9 +60,7 @@ async def test_if_none_is_free_the_last_one_says_why() -> None:
         await start(FakeListener(1, is_busy=True), FakeListener(2, is_busy=True))
 
 
-def test_a_removed_node_loses_its_connections_wherever_they_came_in() -> None:
+def test_connections_are_those_of_every_listener() -> None:
     listeners = FakeListener(1), FakeListener(2)
     door = FirstFree(cast("Any", listeners))
-    door.close_peers("gone")
-    assert [listener.closed for listener in listeners] == [["gone"], ["gone"]]
     assert cast("Any", door.connections) == {"a connection to 1", "a connection to 2"}

@@ -224,7 +224,8 @@ async def test_a_removed_node_is_cut_off_and_then_refused_at_the_door() -> None:
             removed.add("m2")
             with pytest.raises(PermissionDenied, match="removed"):
                 await connection.call(HEALTH, REQUEST)
-            server.listener.close_peers("m2")
+            for open_one in server.listener.connections:
+                open_one.abort("removed")
             with trio.fail_after(1):
                 await connection.closed.wait()
         with pytest.raises(PermissionDenied, match="removed"):
@@ -232,10 +233,12 @@ async def test_a_removed_node_is_cut_off_and_then_refused_at_the_door() -> None:
                 pass
 
 
-async def test_close_peers_leaves_the_others_alone() -> None:
+async def test_aborting_one_peer_leaves_the_others_alone() -> None:
     async with served() as server, server.dial() as one, server.dial(AUTHORITY.credentials("w9", Role.WORKER)) as two:
         await two.call(HEALTH, REQUEST)
-        server.listener.close_peers("m2")
+        for open_one in server.listener.connections:
+            if open_one.peer.identity is not None and open_one.peer.identity.node_id == "m2":
+                open_one.abort("removed")
         with trio.fail_after(1):
             await one.closed.wait()
         await two.call(HEALTH, REQUEST)

@@ -334,3 +334,18 @@ async def test_a_description_that_fits_into_no_entry_is_refused_alone(autojump_c
         await trio.sleep(0.5)
         assert world.state(N2) is NodeState.READY
     assert [id for id, _ in refused] == [N1]
+
+
+async def test_what_is_revoked_is_told_at_the_start_and_at_each_change(autojump_clock: MockClock) -> None:
+    world = World(node(N1))
+    world.revoked = ("a",)
+    async with world.reign() as dispatcher, dispatcher.session(N1, "h:1", REGISTER) as stream:
+        assert (await stream.__anext__()).revoked == ("a",)
+        world.revoked = ("a", "b")
+        dispatcher.managers_changed()
+        with trio.fail_after(1):
+            assert (await stream.__anext__()).revoked == ("a", "b")
+        dispatcher.managers_changed()
+        with trio.move_on_after(1) as quiet:
+            await stream.__anext__()
+        assert quiet.cancelled_caught, "nothing has changed"

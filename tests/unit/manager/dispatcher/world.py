@@ -79,12 +79,17 @@ class World:
     def __init__(self, *nodes: Node, latency_s: float = 0.0) -> None:
         self.store = LocalStore(latency_s=latency_s)
         self.store.create(Cluster(id="swarm", root_ca=RootCA(certificate=b"root")), *nodes)
+        self.revoked: tuple[str, ...] = ()
         self.managers: tuple[ManagerPeer, ...] = (ManagerPeer(node_id=N1, addresses=("a:1",), is_leader=True),)
         self.dispatcher = self._new_dispatcher()
 
     def _new_dispatcher(self) -> Dispatcher:
         return Dispatcher(
-            self.store, managers=lambda: self.managers, now=self.store.now, rng=random.Random(self.store.term)
+            self.store,
+            managers=lambda: self.managers,
+            revoked=lambda: self.revoked,
+            now=self.store.now,
+            rng=random.Random(self.store.term),
         )
 
     @asynccontextmanager
