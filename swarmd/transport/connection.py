@@ -212,7 +212,10 @@ class Connection:
 
     async def greet(self) -> None:
         """Exchange HELLOs. Raises `LinkLost`, or what is wrong with the peer's."""
-        await self._link.send([self._session.greeting()])
+        try:
+            await self._link.send([self._session.greeting()])
+        except LinkLost:
+            log.debug("%s closed before it was greeted: it may have said why", self._peer_name)
         event = self._session.receive(await self._link.receive())
         if isinstance(event, events.Failed):
             raise event.error

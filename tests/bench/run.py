@@ -20,6 +20,7 @@ from typing import Any, Final
 from tests.bench import containers
 from tests.bench import failover as failing_over
 from tests.bench import large as many_tasks
+from tests.bench.security import NODES, authorisation_us
 from tests.bench.swarmkit import beside
 from tests.e2e.machines import Failed, Machine, Swarm, wait_until
 
@@ -263,6 +264,12 @@ def script(name: str) -> Callable[[Path], None]:
     return run
 
 
+def authorisation(_root: Path) -> None:
+    """What every call pays before its handler is entered."""
+    for call, value in authorisation_us().items():
+        tell("security.authorisation", value, "us/call", call=call, nodes=NODES)
+
+
 BENCHES: Final[dict[str, Callable[[Path], None]]] = {
     "floor": floor,
     "raft": raft,
@@ -274,6 +281,7 @@ BENCHES: Final[dict[str, Callable[[Path], None]]] = {
     "docker": docker,
     "store": script("store"),
     "watch": script("watch"),
+    "security": authorisation,
     "scheduler": script("scheduler"),
 }
 

@@ -122,11 +122,7 @@ def test_a_demoted_managers_old_certificate_is_a_workers_at_once(swarm: Swarm) -
     former = swarm.join("former", role="manager")
     swarm.wait_voters(4)
     thief = Thief(former)
-    leader = swarm.leader()
-    if leader is former:
-        former.ctl("node", "demote", former.node_id)
-        leader = swarm.leader()
-    survivors = [machine for machine in swarm.machines[:3]]
+    survivors = list(swarm.machines[:3])
     ports = [machine.port() for machine in survivors]
     door = survivors[0]
 
@@ -147,7 +143,6 @@ def test_a_demoted_managers_old_certificate_is_a_workers_at_once(swarm: Swarm) -
             assert isinstance(await thief.watch_refusal(port), PermissionDenied)
 
     trio.run(main)
-    wait_until(lambda: "worker" in str(former.status()) or former.is_up, 10, "it is gone")
     swarm.wait_voters(3)
     former.stop()
     door.ctl("node", "rm", "--force", former.node_id)
