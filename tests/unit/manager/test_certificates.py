@@ -13,7 +13,7 @@ from swarmd.manager.standing import KEPT_MAX, StateStandings, standing_of
 from swarmd.model import Cluster, EarlierCertificate, IssuanceState, Node, NodeCertificate, RemovedNode, Role
 from swarmd.pki import Authority, fingerprint, new_key_and_csr
 from swarmd.state.command import Table
-from swarmd.state.features import SECURITY
+from swarmd.state.features import SECURITY, feature_needed
 from swarmd.state.store import State
 from swarmd.wire.authorise import REMOVED
 from tests.unit.manager.local_store import EPOCH, LocalStore
@@ -151,3 +151,8 @@ def test_what_is_kept_ready_is_bounded() -> None:
     state._tables.nodes.objects["n"] = node
     assert standings.of("n") is not None
     assert len(standings._kept) == 1
+
+
+def test_a_removal_that_names_certificates_needs_managers_that_know_of_them() -> None:
+    assert feature_needed(RemovedNode(id="n")) == ""
+    assert feature_needed(RemovedNode(id="n", fingerprints=("a",))) == SECURITY
