@@ -7,8 +7,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from swarmd.errors import Invalid, ResourceExhausted
-from swarmd.model import Cluster, EarlierCertificate, Node, NodeCertificate, Role
-from swarmd.pki import fingerprint
+from swarmd.model import Cluster, EarlierCertificate, IssuanceState, Node, NodeCertificate, Role
+from swarmd.pki import fingerprint, read_subject
 from swarmd.state.features import SECURITY
 
 EARLIER_MAX: Final = 64
@@ -16,11 +16,11 @@ EARLIER_MAX: Final = 64
 
 def tracked(cluster: Cluster, issued: NodeCertificate, before: NodeCertificate, now: float) -> NodeCertificate:
     """`issued` with its fingerprint and, as earlier ones, what `before` still counts. As it is while a manager of an
-    older version takes part.
+    older version takes part, and if it waits for a signature still.
 
     Raises `ResourceExhausted` if more than 64 earlier ones have not expired.
     """
-    if SECURITY not in cluster.feature_level:
+    if SECURITY not in cluster.feature_level or issued.state is not IssuanceState.ISSUED:
         return issued
     earlier = tuple(old for old in (*_replaced(before), *before.earlier) if old.expires_at > now)
     if len(earlier) > EARLIER_MAX:
@@ -61,4 +61,14 @@ def _replaced(before: NodeCertificate) -> tuple[EarlierCertificate, ...]:
             known = fingerprint(before.certificate)
         except Invalid:
             return ()  # not of our making: it opens no door either
-    return (EarlierCertificate(fingerprint=known, expires_at=before.expires_at, role=before.role),)
+    return (EarlierCertificate(fingerprint=known, expires_at=before.expires_at, role=_certified_role(before)),)
+
+
+def _certified_role(certificate: NodeCertificate) -> Role:
+    """What the certificate itself says: a record that waits for the next one names that one's role already."""
+    if certificate.state is IssuanceState.RENEW:
+        try:
+            return read_subject(certificate.certificate).role
+        except Invalid:
+            pass
+    return certificate.role

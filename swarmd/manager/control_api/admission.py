@@ -8,6 +8,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from swarmd.errors import FailedPrecondition, Invalid, PermissionDenied, Unavailable
+from swarmd.manager.certificates import tracked
 from swarmd.manager.certifier import Certifier
 from swarmd.manager.control_api.access import Access
 from swarmd.manager.control_api.node_views import node_view, not_found, require_id
@@ -78,6 +79,7 @@ class AdmissionHandlers:
         if node.spec.membership is Membership.ACCEPTED:
             return node
         certificate = self._certifier.certify(cluster, node.certificate.csr, node.id, node.role, tx.now)
+        certificate = tracked(cluster, certificate, node.certificate, tx.now)
         accepted = replace(node, spec=replace(node.spec, membership=Membership.ACCEPTED), certificate=certificate)
         tx.update(accepted)
         return accepted

@@ -156,3 +156,13 @@ def test_what_is_kept_ready_is_bounded() -> None:
 def test_a_removal_that_names_certificates_needs_managers_that_know_of_them() -> None:
     assert feature_needed(RemovedNode(id="n")) == ""
     assert feature_needed(RemovedNode(id="n", fingerprints=("a",))) == SECURITY
+
+
+def test_a_record_that_waits_for_a_signature_keeps_what_its_certificate_is() -> None:
+    """An external CA answers later: until then the record names the role to come and holds the certificate of old."""
+    as_manager = tracked(CLUSTER, _issued(Role.MANAGER), NodeCertificate(), NOW)
+    waiting = replace(as_manager, role=Role.WORKER, state=IssuanceState.RENEW)
+    assert tracked(CLUSTER, waiting, as_manager, NOW) is waiting
+    assert distrusted(_node(Role.WORKER, waiting), NOW) == (as_manager.fingerprint,)
+    renewed = tracked(CLUSTER, _issued(), waiting, NOW)
+    assert [(old.fingerprint, old.role) for old in renewed.earlier] == [(as_manager.fingerprint, Role.MANAGER)]
