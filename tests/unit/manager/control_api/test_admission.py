@@ -19,7 +19,9 @@ from swarmd.model import (
     NodeSpec,
     RootCA,
 )
-from swarmd.pki import Authority, join_code, new_key_and_csr, root_digest, verify_issued
+from swarmd.pki import Authority, fingerprint, join_code, new_key_and_csr, root_digest, verify_issued
+from swarmd.state.features import SECURITY
+from swarmd.state.transaction import Transaction
 from swarmd.wire.control import AcceptNode, GetObject, ListNodes, RejectNode, RemoveNode, UpdateNode
 from swarmd.wire.methods import NODE_ACCEPT, NODE_GET, NODE_LIST, NODE_REJECT, NODE_REMOVE, NODE_UPDATE
 from tests.unit.manager.control_api.api_world import SWARM, World
@@ -130,3 +132,18 @@ async def test_a_node_that_is_in_cannot_be_made_to_wait(world: World) -> None:
     await world.ask(NODE_ACCEPT, AcceptNode(id="w1", join_code=CODE))
     with pytest.raises(FailedPrecondition, match="made to wait"):
         await world.ask(NODE_UPDATE, UpdateNode(id="w1", spec=NodeSpec(membership=Membership.PENDING)))
+
+
+async def test_accepted_its_certificate_can_be_revoked_later(world: World) -> None:
+    """Its fingerprint is kept as soon as every manager knows what that is."""
+
+    def raise_level(tx: Transaction) -> None:
+        cluster = tx.cluster()
+        assert cluster is not None
+        tx.update(replace(cluster, feature_level=(*cluster.feature_level, SECURITY)))
+
+    world.store.write(raise_level)
+    await world.ask(NODE_ACCEPT, AcceptNode(id="w1", join_code=CODE))
+    node = stored(world)
+    assert node is not None
+    assert node.certificate.fingerprint == fingerprint(node.certificate.certificate)
