@@ -24,7 +24,7 @@ from swarmd.storage.errors import StorageDamaged, StorageFailed
 from swarmd.transport.connection import Call, Router
 from swarmd.transport.listener import ControlSocket
 from swarmd.wire import methods
-from swarmd.wire.authorise import authorise
+from swarmd.wire.authorise import CertificatesOnly, authorise
 from swarmd.wire.cluster import Unlock, Unlocked
 from swarmd.wire.control import StatusReply, StatusRequest
 from swarmd.wire.identity import Caller, Identity
@@ -152,7 +152,7 @@ class Unlocking:
         )
 
     def _authorise(self, method: Method[Any, Any], caller: Caller) -> None:
-        authorise(method, caller, swarm_id=self._identity.swarm_id, is_removed=lambda _: False)
+        authorise(method, caller, CertificatesOnly(self._identity.swarm_id))
 
 
 async def _refuse(call: Call, request: Any, *stream: Any) -> Any:

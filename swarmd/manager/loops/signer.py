@@ -15,6 +15,7 @@ import trio
 from msgspec.structs import replace
 
 from swarmd.errors import FailedPrecondition, Invalid, Unavailable
+from swarmd.manager.certificates import tracked
 from swarmd.manager.certifier import Certifier, certified
 from swarmd.manager.loops.keyed import KeyedLoop
 from swarmd.manager.proposer import Store
@@ -132,5 +133,5 @@ def store_record(tx: Transaction, cluster: Cluster, node: Node, record: NodeCert
         return False
     if signing_of(cluster_now.root_ca) != signing_of(cluster.root_ca):
         return False
-    tx.update(replace(current, certificate=record))
+    tx.update(replace(current, certificate=tracked(cluster_now, record, current.certificate, tx.now)))
     return True
