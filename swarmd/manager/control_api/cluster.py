@@ -17,7 +17,7 @@ from swarmd.manager.control_api.access import Access
 from swarmd.manager.control_api.cluster_update import Prepared, concerns_root, decide, merged_ca, updated
 from swarmd.manager.external_ca import ExternalSigners
 from swarmd.manager.root_progress import progress
-from swarmd.model import CAConfig, Cluster, validate_cluster_spec
+from swarmd.model import CAConfig, Cluster, RootCA, validate_cluster_spec
 from swarmd.pki import NewRoot, fingerprint, normal_root, own_root, root_expiry
 from swarmd.state.store import State
 from swarmd.state.transaction import Transaction
@@ -90,13 +90,19 @@ class ClusterHandlers:
 
 def cluster_view(state: State, cluster: Cluster) -> ClusterView:
     """The cluster as it may be shown, with what is worth knowing of its root."""
-    root = cluster.root_ca
+    rotation = cluster.root_ca.rotation
     return ClusterView(
         cluster=redact.cluster(cluster),
-        root=RootView(
-            fingerprint=fingerprint(root.certificate), expires_at=root_expiry(root.certificate), has_key=bool(root.key)
-        ),
-        rotation=progress(state.nodes(), root.rotation) if root.rotation is not None else None,
+        root=_root_view(cluster.root_ca),
+        rotation=progress(state.nodes(), rotation) if rotation is not None else None,
+    )
+
+
+def _root_view(root: RootCA) -> RootView:
+    if not root.certificate:
+        return RootView()
+    return RootView(
+        fingerprint=fingerprint(root.certificate), expires_at=root_expiry(root.certificate), has_key=bool(root.key)
     )
 
 

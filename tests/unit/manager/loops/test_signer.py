@@ -269,6 +269,21 @@ async def test_what_waits_is_signed_at_once_when_the_swarm_gets_the_key(
     assert len(swarm.signers.asked) == 1
 
 
+async def test_a_node_that_is_only_told_to_ask_is_not_signed_for(swarm: External, autojump_clock: MockClock) -> None:
+    (id,) = swarm.ids
+    _, csr = new_key_and_csr()
+    async with swarm.signing():
+        await swarm.server.issue(call_of(Caller(identity=identity(id))), ca.IssueRequest(csr=csr))
+        await trio.sleep(1)
+        issued = swarm.node(id).certificate
+        told = replace(issued, state=IssuanceState.ROTATE)
+        swarm.change_node(id, lambda node: replace(node, certificate=told))
+        await trio.sleep(60)
+    assert swarm.node(id).certificate == told
+    assert len(swarm.signers.asked) == 1
+    assert (await swarm.status(id, csr)).certificate == issued.certificate  # it holds
+
+
 async def test_what_the_swarm_signs_itself_is_signed_at_the_door_with_the_chain_of_a_rotation(
     autojump_clock: MockClock,
 ) -> None:
