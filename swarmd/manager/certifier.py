@@ -74,7 +74,10 @@ def certified(
 
 
 def waiting(csr: bytes, role: Role, before: NodeCertificate | None) -> NodeCertificate:
-    """The record of a request that an external CA must sign: what the node has holds until then."""
+    """The record of a request that an external CA must sign. What the node has holds until then, and its role with it:
+    a manager's certificate is not a worker's because it is about to be replaced."""
     if before is None:
         return NodeCertificate(role=role, csr=csr, state=IssuanceState.PENDING)
-    return replace(before, role=role, csr=csr, state=IssuanceState.RENEW, error="")
+    return replace(
+        before, role=before.role if before.certificate else role, csr=csr, state=IssuanceState.RENEW, error=""
+    )

@@ -80,21 +80,22 @@ class SignerLoop:
         if node is None or cluster is None or not waits_for_signature(node):
             self._told.pop(key, None)
             return None
+        issued, refusal = None, ""
         try:
             made = b"" if signing_of(cluster.root_ca).key else await self._signed_elsewhere(cluster, node)
-            record = self._record(cluster, node, made)
+            issued = self._record(cluster, node, made)
         except (Unavailable, Invalid) as problem:
             # An answer that is not what was asked for counts as none: the signer may be set right.
             if self._told.get(key) != problem.message:
                 log.warning("node %s waits for its certificate: %s", key, problem)
                 self._told[key] = problem.message
             return self._now() + RETRY_S
-        except FailedPrecondition as refusal:
-            log.warning("node %s gets no certificate: %s", key, refusal)
-            record = replace(node.certificate, state=IssuanceState.FAILED, error=refusal.message)
+        except FailedPrecondition as error:
+            log.warning("node %s gets no certificate: %s", key, error)
+            refusal = error.message
         self._told.pop(key, None)
         is_stored, _ = await self._store.update(
-            lambda tx: store_record(tx, cluster, node, record), actor=ACTOR, fenced=True
+            lambda tx: store_answer(tx, cluster, node, issued, refusal), actor=ACTOR, fenced=True
         )
         return None if is_stored else self._now()
 
@@ -123,9 +124,11 @@ def waits_for_signature(node: Node) -> bool:
     return node.certificate.state is IssuanceState.RENEW
 
 
-def store_record(tx: Transaction, cluster: Cluster, node: Node, record: NodeCertificate) -> bool:
-    """Store `record`, made for what `node` and `cluster` were; False if anything that it depends on is otherwise now:
-    the request, the role, or the root that signs."""
+def store_answer(
+    tx: Transaction, cluster: Cluster, node: Node, issued: NodeCertificate | None, refusal: str = ""
+) -> bool:
+    """Store `issued`, or why there is none, made for what `node` and `cluster` were; False if anything that it depends
+    on is otherwise now: the request, the role, or the root that signs."""
     current, cluster_now = tx.node(node.id), tx.cluster()
     if current is None or cluster_now is None or not waits_for_signature(current):
         return True  # nothing is left to do
@@ -133,5 +136,9 @@ def store_record(tx: Transaction, cluster: Cluster, node: Node, record: NodeCert
         return False
     if signing_of(cluster_now.root_ca) != signing_of(cluster.root_ca):
         return False
-    tx.update(replace(current, certificate=tracked(cluster_now, record, current.certificate, tx.now)))
+    if issued is None:
+        certificate = replace(current.certificate, state=IssuanceState.FAILED, error=refusal)
+    else:
+        certificate = tracked(cluster_now, issued, current.certificate, tx.now)
+    tx.update(replace(current, certificate=certificate))
     return True

@@ -131,6 +131,32 @@ async def test_a_renewal_keeps_the_old_certificate_in_the_record_until_the_new_o
         assert (await swarm.status(id, second)).state is IssuanceState.ISSUED
 
 
+async def test_a_demoted_managers_certificate_stays_a_managers_in_the_record_until_it_is_replaced(
+    swarm: External, autojump_clock: MockClock
+) -> None:
+    (id,) = swarm.ids
+    caller = Caller(identity=identity(id))
+    _, first = new_key_and_csr()
+    async with swarm.signing():
+        await swarm.server.issue(call_of(caller), ca.IssueRequest(csr=first))
+        await trio.sleep(1)
+    assert swarm.node(id).certificate.role is Role.MANAGER
+    swarm.change_node(id, lambda node: replace(node, role=Role.WORKER))
+    key, second = new_key_and_csr()
+    for _ in range(2):  # asking again changes nothing
+        await swarm.server.issue(call_of(caller), ca.IssueRequest(csr=second))
+        assert (swarm.node(id).certificate.role, swarm.node(id).certificate.state) == (
+            Role.MANAGER,
+            IssuanceState.RENEW,
+        )
+    async with swarm.signing():
+        await trio.sleep(1)
+    record = swarm.node(id).certificate
+    assert (record.role, record.state) == (Role.WORKER, IssuanceState.ISSUED)
+    subject = verify_issued(record.certificate, root=swarm.root, key=key, now=swarm.store.now())
+    assert subject.role is Role.WORKER
+
+
 async def test_one_that_waits_to_be_let_in_is_signed_for_once_it_is(swarm: External, autojump_clock: MockClock) -> None:
     _, csr = new_key_and_csr()
     id = (await swarm.server.issue(call_of(JOINER), ca.IssueRequest(csr=csr))).node_id
