@@ -49,6 +49,7 @@ class Cfssl:
         context.load_cert_chain(*self._own_certificate(directory))
         context.load_verify_locations(cadata=(trusts or certificate).decode())
         context.verify_mode = ssl.CERT_REQUIRED
+        self.tls = context
         self._server = _Server(self, context)
         self.port: int = self._server.server_address[1]
         self.url = f"https://127.0.0.1:{self.port}/api/v1/cfssl/authsign"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -180,6 +181,20 @@ async def test_a_signer_with_a_certificate_of_another_root_is_told_nothing(tmp_p
         with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
             await sign(listed(impostor))
         assert impostor.requests == []
+
+
+async def test_tls_1_2_will_do_for_a_foreign_server_and_nothing_older(ca: Cfssl) -> None:
+    ca.tls.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert await sign(listed(ca))
+    assert CREDENTIALS.foreign_context(ROOT.certificate).minimum_version is ssl.TLSVersion.TLSv1_2
+    assert CREDENTIALS.client_context().minimum_version is ssl.TLSVersion.TLSv1_3
+
+
+async def test_a_certificate_for_another_host_is_none(ca: Cfssl) -> None:
+    elsewhere = (ExternalCA(url=ca.url.replace("127.0.0.1", "localhost")),)
+    with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        await sign(elsewhere)
+    assert ca.requests == []
 
 
 async def test_nobody_there(tmp_path: Path) -> None:
