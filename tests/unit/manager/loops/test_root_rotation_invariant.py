@@ -19,7 +19,7 @@ ROOTS = [own_root(EPOCH) for _ in range(3)]
 STEPS = st.one_of(
     st.tuples(st.sampled_from(["begin"]), st.integers(0, len(ROOTS) - 1)),
     st.tuples(st.sampled_from(["renew", "see", "down"]), st.integers(0, 3)),
-    st.tuples(st.sampled_from(["follow", "call off", "tick", "new leader"]), st.just(0)),
+    st.tuples(st.sampled_from(["follow", "see all", "call off", "tick", "new leader"]), st.just(0)),
 )
 
 
@@ -72,6 +72,9 @@ async def take(swarm: Rotating, word: str, which: int) -> None:
             await swarm.renew(swarm.ids[which])
         case "see":
             swarm.see(swarm.ids[which])
+        case "see all":  # whether they have renewed or not: a leader that believes too much
+            for id in swarm.ids:
+                swarm.see(id)
         case "down":
             swarm.set_state(swarm.ids[which], NodeState.DOWN)
         case "follow":
