@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 from cryptography import x509
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from trio.testing import MockClock
@@ -94,6 +94,8 @@ def check(swarm: Rotating, root_before: bytes) -> None:
 
 
 @settings(max_examples=60, deadline=None)
+@example([("begin", 0), ("see all", 0), ("tick", 0)])
+@example([("begin", 0), ("follow", 0), ("begin", 1), ("see all", 0), ("tick", 0), ("call off", 0)])
 @given(st.lists(STEPS, max_size=25))
 def test_every_certificate_holds_at_every_moment_and_a_rotation_can_always_be_finished(
     steps: list[tuple[str, int]],
