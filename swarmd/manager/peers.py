@@ -67,6 +67,9 @@ class Peers:
         self._members: dict[int, Member] = {}
         self._scopes: dict[int, trio.CancelScope] = {}
         self._connections: dict[int, Connection] = {}
+        """Where messages to a member leave: the newest of those that it dialed."""
+        self._accepted: dict[int, list[Connection]] = {}
+        """All that it dialed and that are open, in order."""
         self._nursery: trio.Nursery | None = None
         self.dropped = 0
 
@@ -162,14 +165,25 @@ class Peers:
             await connection.aclose()
             return
         log.info("linked to manager %s at %s", node_id, connection.peer.address)
+        accepted = self._accepted.setdefault(member.member_id, [])
+        accepted.append(connection)
         self._connections[member.member_id] = connection
         try:
             await connection.closed.wait()
         finally:
+            accepted.remove(connection)
             if self._connections.get(member.member_id) is connection:
-                del self._connections[member.member_id]
-                self._on_unreachable(member.member_id)
-                log.info("lost the link to manager %s", node_id)
+                self._fall_back(member, accepted)
+
+    def _fall_back(self, member: Member, accepted: list[Connection]) -> None:
+        """Its newest connection is gone. A member may have two for a moment, when it dials anew, and which of them it
+        keeps is its own affair."""
+        self._on_unreachable(member.member_id)
+        if accepted:
+            self._connections[member.member_id] = accepted[-1]
+        else:
+            del self._connections[member.member_id]
+            log.info("lost the link to manager %s", member.node_id)
 
     # -- the connections this member dials, for the others to send on ------------------------------------------
 

@@ -201,3 +201,24 @@ async def test_a_member_removed_before_its_link_began_is_never_dialed(
     bench.peers.follow(Configuration(members=(configuration("a:1").members[0],)))
     await trio.sleep(10)
     assert bench.network.dialed == []
+
+
+async def test_of_two_connections_of_one_member_either_may_be_the_one_that_stays(nursery: trio.Nursery) -> None:
+    """It dialed anew while an older attempt was on its way too: the two came in another order than they were made, and
+    the newer one went. Messages to the member were dropped from then on, and its heartbeats kept all from voting."""
+    bench = Bench()
+    bench.peers.follow(configuration("a:1"))
+    await nursery.start(bench.peers.run)
+    kept, gone = FakeConnection("other"), FakeConnection("other")
+    for connection in (kept, gone):
+        bench.peers.accepted(connection)  # type: ignore[arg-type]
+        await trio.testing.wait_all_tasks_blocked()
+    gone.closed.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert bench.peers.is_linked(OTHER)
+    assert bench.peers.post(heartbeat())
+    assert len(kept.posted) == 1
+    assert bench.unreachable == [OTHER], "what was under way on it may be lost"
+    kept.closed.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert not bench.peers.is_linked(OTHER)
