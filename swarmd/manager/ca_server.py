@@ -253,7 +253,7 @@ class CAServer:
         )
 
     def _admit(self, tx: Transaction, cluster: Cluster, request: ca.IssueRequest, role: Role) -> str:
-        known = next((node for node in tx.nodes() if node.certificate.csr == request.csr), None)
+        known = next(iter(tx.nodes_by_request(request.csr)), None)
         if known is not None:
             if known.role is role:
                 return known.id
@@ -270,7 +270,7 @@ class CAServer:
 
     def _let_wait(self, tx: Transaction, cluster: Cluster, request: ca.IssueRequest, host: str) -> str:
         """A record that says who asks. The same request finds it again, also once it was accepted."""
-        known = next((node for node in tx.nodes() if node.certificate.csr == request.csr), None)
+        known = next(iter(tx.nodes_by_request(request.csr)), None)
         if known is not None:
             return known.id
         check_may_wait(cluster, tx.nodes())
@@ -294,7 +294,7 @@ class CAServer:
         if node is None:
             raise NotFound(f"node {renew.node_id} is not in this swarm", hint="join again with a token")
         _require_known_key(node, renew)
-        if any(other.id != node.id and other.certificate.csr == request.csr for other in tx.nodes()):
+        if any(other.id != node.id for other in tx.nodes_by_request(request.csr)):
             raise Invalid("this certificate request is another node's", field="$.csr")
         if node.certificate.csr == request.csr and _stands(node):
             return node.id

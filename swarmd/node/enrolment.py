@@ -29,6 +29,7 @@ from swarmd.model import Availability, IssuanceState
 from swarmd.pki import (
     CA_SERVER_NAME,
     Subject,
+    is_manager_of,
     new_key_and_csr,
     parse_token,
     root_digest,
@@ -38,6 +39,7 @@ from swarmd.transport.credentials import joining_context
 from swarmd.transport.dialer import dial
 from swarmd.wire import ca
 from swarmd.wire.frames import Hello
+from swarmd.wire.identity import Caller
 from swarmd.wire.methods import CA_ISSUE, CA_ROOT, CA_STATUS, Method
 
 log = logging.getLogger(__name__)
@@ -65,7 +67,16 @@ class CallConnection(Protocol):
         ...
 
 
-Dial = Callable[[str, bytes | None], AbstractAsyncContextManager[CallConnection]]
+class JoiningConnection(CallConnection, Protocol):
+    """One that a joiner may have to judge by itself."""
+
+    @property
+    def peer(self) -> Caller:
+        """Who is at the other end; its `certificate` also where nothing was verified."""
+        ...
+
+
+Dial = Callable[[str, bytes | None], AbstractAsyncContextManager[JoiningConnection]]
 """(address, root) -> a connection to a manager without showing a certificate. `root` None: verify nothing."""
 
 
@@ -81,7 +92,7 @@ class Enrolled(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 def joining_dial(hello: Callable[[], Hello]) -> Dial:
     """The `Dial` of production: TLS under `root` to a manager by the name `swarm-ca`."""
 
-    def connect(address: str, root: bytes | None) -> AbstractAsyncContextManager[CallConnection]:
+    def connect(address: str, root: bytes | None) -> AbstractAsyncContextManager[JoiningConnection]:
         return dial(address, joining_context(root), hello(), server_name=CA_SERVER_NAME)
 
     return connect
@@ -144,22 +155,28 @@ class Enrolment:
 
     async def _join(self, address: str) -> Enrolled:
         if self._root is None:
-            self._root = await self._fetch_root(address)
-        root = self._root
+            async with self._dial(address, None) as connection:
+                self._root = await self._fetch_root(connection, address)
+                # The same connection will do if its certificate is one of the root that is known now.
+                if is_manager_of(connection.peer.certificate, self._root, now=self._now()):
+                    return await self._enrol(connection, address, self._root)
+        async with self._dial(address, self._root) as connection:
+            return await self._enrol(connection, address, self._root)
+
+    async def _enrol(self, connection: CallConnection, address: str, root: bytes) -> Enrolled:
+        """Ask over a connection to a proved manager of `root`."""
         request = ca.IssueRequest(
             csr=self._csr, token=self._token, hostname=self._hostname, availability=self._availability
         )
-        async with self._dial(address, root) as connection:
-            node_id, certificate = await request_certificate(connection, request, rng=self._rng)
+        node_id, certificate = await request_certificate(connection, request, rng=self._rng)
         subject = verify_issued(certificate, root=root, key=self._key, now=self._now())
         if subject.node_id != node_id:
             raise Invalid(f"{address} issued a certificate for another node than it said")
         return Enrolled(root=root, certificate=certificate, key=self._key, subject=subject)
 
-    async def _fetch_root(self, address: str) -> bytes:
+    async def _fetch_root(self, connection: CallConnection, address: str) -> bytes:
         """The root that this manager shows, once it is proved to be the token's."""
-        async with self._dial(address, None) as connection:
-            reply = await connection.call(CA_ROOT, ca.RootRequest(), timeout_s=CALL_S_MAX)
+        reply = await connection.call(CA_ROOT, ca.RootRequest(), timeout_s=CALL_S_MAX)
         if root_digest(reply.certificate) != self._digest:
             raise PermissionDenied(
                 f"the root certificate of {address} does not match the join token's fingerprint; it was sent nothing",

@@ -28,6 +28,7 @@ from swarmd.pki.root_update import (
     signing_of,
 )
 from swarmd.pki.roots import check_cross_signed, check_key, check_root, is_same_key, normal_root, root_expiry
+from swarmd.pki.server import is_manager_of
 from swarmd.pki.tokens import JoinToken, new_token, parse_token, role_of_token
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "fingerprint",
     "have_same_key",
     "is_join_code",
+    "is_manager_of",
     "is_same_key",
     "is_signed_with_key_of",
     "join_code",

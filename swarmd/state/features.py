@@ -102,4 +102,6 @@ def feature_of_kind(type_: type) -> str:
 
 def feature_of_index(name: str) -> str:
     """The same for a command that claims something of an index."""
+    if name == "node.request":
+        return SECURITY
     return "" if name in _FIRST_INDEXES else KINDS

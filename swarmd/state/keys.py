@@ -132,3 +132,9 @@ def is_special_service(service: Service) -> bool:
 
 def _distinct(keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([key for key in keys if key]))
+
+
+def request_key(csr: bytes) -> str:
+    """By which a certificate request (PEM) is found: a piece of its signature, which is as good as random. Two requests
+    could share it, so whoever looks compares the whole."""
+    return csr[-96:-32].hex()

@@ -34,6 +34,7 @@ from swarmd.state.keys import (
     name_of,
     networks_of,
     own_names_of,
+    request_key,
     secrets_of,
     slot_key,
     volumes_of,
@@ -117,6 +118,7 @@ class Tables:
         self.index = 0
         self.service_names = Index[Service]("service.name", lambda s: fold(s.spec.name), is_unique=True)
         self.hostnames = Index[Node]("node.hostname", lambda n: fold(n.description.hostname))
+        self.nodes_by_request = Index[Node]("node.request", lambda n: request_key(n.certificate.csr))
         self.only_cluster = Index[Cluster]("cluster.only", lambda _: CLUSTER_KEY, is_unique=True)
         self.tasks_by_service = Index[Task]("task.service", lambda t: t.service_id, is_versioned=True)
         self.tasks_by_node = Index[Task]("task.node", lambda t: t.node_id, is_versioned=True)
@@ -137,8 +139,13 @@ class Tables:
         )
         self.nodes = Rows[Node](
             Table.NODE,
-            lambda a, b: a.description.hostname == b.description.hostname and a.spec.indices is b.spec.indices,
+            lambda a, b: (
+                a.description.hostname == b.description.hostname
+                and a.spec.indices is b.spec.indices
+                and a.certificate is b.certificate
+            ),
             self.hostnames,
+            self.nodes_by_request,
             many=(_custom(Node),),
             is_special=lambda node: bool(node.spec.indices),
         )

@@ -27,7 +27,7 @@ from swarmd.state.command import (
 from swarmd.state.features import feature_needed, feature_of_index, feature_of_kind
 from swarmd.state.finding import look_ups
 from swarmd.state.indexes import AnyIndex, Index, SchedulableNodes, is_schedulable
-from swarmd.state.keys import fold, slot_key
+from swarmd.state.keys import fold, request_key, slot_key
 from swarmd.state.normal import normal
 from swarmd.state.overlay import Intent, Overlay, PendingWrite
 from swarmd.state.reports import merged_status
@@ -152,6 +152,17 @@ class Transaction:
         """All nodes, unrecorded: a decision that depends on one reads it by id as well."""
         self._check_current()
         return tuple(self._overlay.everything(self._tables.nodes))
+
+    def nodes_by_request(self, csr: bytes) -> tuple[Node, ...]:
+        """The nodes with this certificate request. Claims them, and that there are no more, once every manager knows
+        such claims."""
+        self._check_current()
+        index, key = self._tables.nodes_by_request, request_key(csr)
+        cluster = self.cluster(unchecked=True)
+        if cluster is not None and feature_of_index(index.name) in cluster.feature_level:
+            self._claim(index, key)
+        found = self._overlay.holders(self._tables.nodes, index, key)
+        return tuple([node for node in found if node.certificate.csr == csr])
 
     def is_node_ready(self, node_id: str, *, unchecked: bool = False) -> bool:
         """Whether the node takes new tasks (accepted, ACTIVE, READY and confirmed).

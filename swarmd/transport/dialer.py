@@ -46,7 +46,8 @@ async def dial(
     async def connect(nursery: trio.Nursery) -> Connection:
         stream = await _connect_tls(host, port, context, server_name)
         try:
-            peer = Caller(identity=_peer_identity(stream, hello, distrusted), address=address)
+            identity = _peer_identity(stream, hello, distrusted)
+            peer = Caller(identity=identity, address=address, certificate=stream.peer_certificate_der)
             return await establish(nursery, stream, is_dialer=True, hello=hello, peer=peer, router=router or no_calls())
         except LinkLost as error:
             raise _tls_refusal(stream, address) or Unavailable(f"no connection to {address}: {error}") from error

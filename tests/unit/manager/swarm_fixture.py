@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 from swarmd.errors import DeadlineExceeded, SwarmError
 from swarmd.manager.ca_server import CAServer
 from swarmd.model import Cluster, JoinTokens, Node, NodeSpec, RemovedNode, Role, RootCA
-from swarmd.pki import Authority, new_token, root_digest
+from swarmd.pki import Authority, new_key_and_csr, new_token, root_digest
 from swarmd.state.command import Table
 from swarmd.state.transaction import Transaction
 from swarmd.transport.connection import Call
@@ -64,12 +65,20 @@ class Swarm:
             )
         )
         self.server = CAServer(self.store, local_root=lambda: self.root)
+        self.leaf = self._leaf_of(self.authority)
+        """What a manager shows in its handshake (DER)."""
         self.log: list[str] = []
         """Names of the methods called, in order."""
         self.failures: dict[str, list[SwarmError]] = {}
         """Method name -> errors that its next calls end with."""
         self.lose_replies: set[str] = set()
         """Names of methods whose next reply is lost after the work was done."""
+
+    @staticmethod
+    def _leaf_of(authority: Authority) -> bytes:
+        _, csr = new_key_and_csr()
+        leaf = authority.sign(csr, node_id="m1", role=Role.MANAGER, swarm_id=SWARM, now=EPOCH, expiry_s=86_400.0)
+        return ssl.PEM_cert_to_DER_cert(leaf.decode())
 
     def node(self, node_id: str) -> Node:
         node = self.store.state.node(node_id)
@@ -126,6 +135,7 @@ class FakeConnection:
     def __init__(self, swarm: Swarm, caller: Caller) -> None:
         self._swarm = swarm
         self._caller = caller
+        self.peer = Caller(address="m1", certificate=swarm.leaf)
 
     async def call(self, method: Method[Any, Any], request: Any, *, timeout_s: float = 5.0) -> Any:
         return await self._swarm.call(method, request, self._caller, timeout_s=timeout_s)

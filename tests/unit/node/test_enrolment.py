@@ -1,6 +1,7 @@
 """Joining: nothing is sent before the root is proved, what is temporary is tried again, what is refused ends it."""
 
 import random
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,8 +18,8 @@ from swarmd.errors import (
     Unavailable,
 )
 from swarmd.model import Availability, IssuanceState, Role
-from swarmd.node.enrolment import CallConnection, Dial, Enrolment
-from swarmd.pki import Authority, new_token, root_digest, verify_issued
+from swarmd.node.enrolment import Dial, Enrolment, JoiningConnection
+from swarmd.pki import Authority, new_key_and_csr, new_token, root_digest, verify_issued
 from swarmd.wire import ca
 from swarmd.wire.identity import Caller
 from swarmd.wire.methods import CA_ISSUE, CA_ROOT, CA_STATUS
@@ -36,18 +37,22 @@ class Network:
         self.dialed: list[tuple[str, bytes | None]] = []
         self.refusals = 0
         """How many further dials fail."""
+        self.refused_under: set[bytes] = set()
+        """Roots under which TLS would refuse who answers."""
 
     @property
     def dial(self) -> Dial:
         return self._dial
 
     @asynccontextmanager
-    async def _dial(self, address: str, root: bytes | None) -> AsyncIterator[CallConnection]:
+    async def _dial(self, address: str, root: bytes | None) -> AsyncIterator[JoiningConnection]:
         await trio.lowlevel.checkpoint()
         self.dialed.append((address, root))
         if self.refusals or address not in self.managers:
             self.refusals = max(0, self.refusals - 1)
             raise Unavailable(f"cannot connect to {address}: connection refused")
+        if root in self.refused_under:
+            raise Unavailable(f"{address} is no manager of this swarm")
         yield FakeConnection(self.managers[address], JOINER)
 
 
@@ -74,8 +79,34 @@ async def test_a_token_becomes_an_identity(autojump_clock: MockClock, role: Role
     subject = verify_issued(enrolled.certificate, root=swarm.root, key=enrolled.key, now=EPOCH)
     assert subject == enrolled.subject
     assert swarm.node(subject.node_id).spec.availability is Availability.PAUSE
-    assert network.dialed == [("m1", None), ("m1", swarm.root)]
+    assert network.dialed == [("m1", None)], "one connection is all it takes"
     assert swarm.log == ["ca.root", "ca.issue", "ca.status"]
+
+
+async def test_whoever_only_passes_the_root_on_is_sent_nothing(autojump_clock: MockClock) -> None:
+    """Somebody in between shows the true root, which is no secret, and a certificate of its own: what is sent goes over
+    a connection that the root vouches for, or not at all."""
+    swarm, between = Swarm(), Swarm()
+    between.root, between.server = swarm.root, swarm.server
+    network = Network(m1=between)
+    network.refused_under = {swarm.root}
+    with pytest.raises(Unavailable, match="no manager of this swarm"):
+        await enrolment(network, swarm.tokens.worker).run()
+    assert set(between.log) == {"ca.root"}
+    assert network.dialed[:2] == [("m1", None), ("m1", swarm.root)]
+
+
+@pytest.mark.parametrize("wrong", ["worker", "expired", "not yet", "garbage", "nothing"])
+async def test_only_a_manager_in_date_is_asked_at_once(autojump_clock: MockClock, wrong: str) -> None:
+    swarm = Swarm()
+    _, csr = new_key_and_csr()
+    role = Role.WORKER if wrong == "worker" else Role.MANAGER
+    signed_at = {"expired": EPOCH - 90_000, "not yet": EPOCH + 90_000}.get(wrong, EPOCH)
+    leaf = swarm.authority.sign(csr, node_id="x", role=role, swarm_id=SWARM, now=signed_at, expiry_s=86_400.0)
+    swarm.leaf = {"garbage": b"x" * 100, "nothing": b""}.get(wrong, ssl.PEM_cert_to_DER_cert(leaf.decode()))
+    network = Network(m1=swarm)
+    await enrolment(network, swarm.tokens.worker).run()
+    assert network.dialed == [("m1", None), ("m1", swarm.root)], "TLS itself judges it, as before"
 
 
 async def test_a_known_root_is_not_fetched_again(autojump_clock: MockClock) -> None:
