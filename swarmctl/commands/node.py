@@ -1,4 +1,4 @@
-"""`node ls`, `inspect`, `promote`, `demote`, `drain`, `pause`, `activate`, `rm`."""
+"""`node ls`, `inspect`, `promote`, `demote`, `drain`, `pause`, `activate`, `renew`, `rm`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from swarmctl.show import show_changed, show_list, show_one
 from swarmctl.verbs import group, verb
 from swarmctl.wait import Progress, Waiter, WaitOptions
 from swarmd.errors import Conflict
-from swarmd.model import Availability, NodeSpec, Role, TaskState
+from swarmd.model import Availability, IssuanceState, NodeCertificate, NodeSpec, NodeState, Role, TaskState
 from swarmd.wire.control import (
     GetObject,
     ListNodes,
@@ -29,7 +29,7 @@ from swarmd.wire.control import (
     RemoveNode,
     UpdateNode,
 )
-from swarmd.wire.methods import NODE_GET, NODE_LIST, NODE_REMOVE, NODE_UPDATE, TASK_LIST
+from swarmd.wire.methods import NODE_GET, NODE_LIST, NODE_REMOVE, NODE_RENEW, NODE_UPDATE, TASK_LIST
 
 app = group("node", "The machines.")
 
@@ -63,7 +63,7 @@ def inspect(
             tasks = client.read(TASK_LIST, ListTasks(node_ids=(view.node.id,))).tasks
             shown = [task for task in tasks if everything or is_current(task)]
             table = task_table(shown, Names(client, no_resolve=call.no_resolve), call.environment.now())
-            return node_summary(view) + (f"\n{table}" if shown else "")
+            return node_summary(view, call.environment.now()) + (f"\n{table}" if shown else "")
 
         show_one(call, NODE, view, text)
 
@@ -104,6 +104,23 @@ def pause(call: Invocation, nodes: NodeArguments, waiting: WaitOptions) -> int:
 def activate(call: Invocation, nodes: NodeArguments, waiting: WaitOptions) -> int:
     """Place tasks again."""
     return _edit_all(call, nodes, waiting, "active", _to_availability(Availability.ACTIVE), None)
+
+
+@verb(app, "renew")
+def renew(call: Invocation, nodes: NodeArguments, waiting: WaitOptions) -> int:
+    """Have nodes get another certificate now. Their tasks run on."""
+    waiter = Waiter(call, waiting)
+    with call.client() as client:
+
+        def tell(reference: str) -> None:
+            view = find_node(client, reference)
+            id = view.node.id
+            told = client.change(NODE_RENEW, GetObject(id=id))
+            show_changed(call, NODE, told)
+            before = view.node.certificate
+            waiter.until(client, f"node {node_name(view.node)}", lambda client: _is_renewed(client, id, before))
+
+        return call.for_each(nodes, tell)
 
 
 @verb(app, "rm", "remove")
@@ -205,6 +222,23 @@ def _is_worker(client: Client, id: str) -> Progress:
         return Progress(done=False, text="leaving the managers")
     done = view.node.role is Role.WORKER
     return Progress(done=done, text="a worker" if done else "waiting for its certificate")
+
+
+def _is_renewed(client: Client, id: str, before: NodeCertificate) -> Progress:
+    node = client.read(NODE_GET, GetObject(id=id)).node
+    now = node.certificate
+    if now.state is IssuanceState.FAILED:
+        reason = f"its request was refused: {now.error or 'no reason was given'}"
+        return Progress(done=False, text=reason, stuck=reason)
+    if now.state is not IssuanceState.ISSUED or (now.fingerprint, now.expires_at) == (
+        before.fingerprint,
+        before.expires_at,
+    ):
+        is_up = node.status.state is NodeState.READY
+        return Progress(done=False, text="waiting for it to ask" if is_up else "waiting for it to come back")
+    if now.fingerprint and node.status.certificate != now.fingerprint:
+        return Progress(done=False, text="waiting to see it with its new certificate")
+    return Progress(done=True, text="renewed")
 
 
 def _is_empty(client: Client, id: str) -> Progress:

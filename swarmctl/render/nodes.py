@@ -7,7 +7,7 @@ from typing import Any
 
 from swarmctl.render.layout import SummaryLine, summary, table
 from swarmctl.render.plain import plain
-from swarmctl.render.text import instant, memory
+from swarmctl.render.text import DAY, HOUR, MINUTE, instant, memory
 from swarmctl.resolve import node_name
 from swarmd.model import Node, NodeState, Role
 from swarmd.wire.control import NodeView
@@ -34,9 +34,22 @@ def node_list(views: Sequence[NodeView], *, wide: bool) -> str:
     return table(header, rows)
 
 
-def node_summary(view: NodeView) -> str:
+def node_summary(view: NodeView, now: float) -> str:
     """`node inspect`, without the tasks."""
-    return summary(_lines(view))
+    return summary(_lines(view, now))
+
+
+def days_left(expires_at: float, now: float) -> str:
+    """How long a certificate holds: `in 12 days`, `in 5 hours`, `expired 2 days ago`; empty if there is none."""
+    if not expires_at:
+        return ""
+    left_s = expires_at - now
+    for unit_s, word in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute")):
+        count = int(abs(left_s) // unit_s)
+        if count:
+            span = f"{count} {word}{'' if count == 1 else 's'}"
+            return f"in {span}" if left_s > 0 else f"expired {span} ago"
+    return "in less than a minute" if left_s > 0 else "expired just now"
 
 
 def _row(view: NodeView) -> list[str]:
@@ -70,7 +83,7 @@ def _manager_status(view: NodeView) -> str:
     return manager.reachability.name + learner + disk + (" *" if manager.is_leader else "")
 
 
-def _lines(view: NodeView) -> Iterator[SummaryLine]:
+def _lines(view: NodeView, now: float) -> Iterator[SummaryLine]:
     node, manager = view.node, view.manager
     description, resources = node.description, node.description.resources
     yield "ID", node.id
@@ -83,6 +96,7 @@ def _lines(view: NodeView) -> Iterator[SummaryLine]:
     yield "  Message", node.status.message or description.engine_error
     yield "  Availability", node.spec.availability.name
     yield "  Address", node.status.addr
+    yield "  Certificate expires", days_left(node.certificate.expires_at, now)
     if manager is not None:
         yield "Manager status:", None
         yield "  Address", ", ".join(manager.addresses)

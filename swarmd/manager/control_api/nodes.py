@@ -15,6 +15,7 @@ from swarmd.manager.control_api.access import Access
 from swarmd.manager.control_api.filters import check_size, has_name, has_prefix, prefixed
 from swarmd.manager.control_api.node_checks import check_demotion
 from swarmd.manager.control_api.node_removal import TASKS_ORPHANED_MAX, orphan_some, remove_node
+from swarmd.manager.control_api.node_renewal import renew_node
 from swarmd.manager.control_api.node_views import node_view, not_found, require_id
 from swarmd.manager.control_api.views import RaftView
 from swarmd.model import Membership, Node, Role, validate_node_spec
@@ -31,7 +32,7 @@ from swarmd.wire.control import (
     RemoveNode,
     UpdateNode,
 )
-from swarmd.wire.methods import NODE_GET, NODE_LIST, NODE_REMOVE, NODE_UPDATE, Method
+from swarmd.wire.methods import NODE_GET, NODE_LIST, NODE_REMOVE, NODE_RENEW, NODE_UPDATE, Method
 
 
 class NodeHandlers:
@@ -49,7 +50,13 @@ class NodeHandlers:
         self._now = now
 
     def handlers(self) -> dict[Method[Any, Any], UnaryHandler]:
-        return {NODE_LIST: self.list, NODE_GET: self.get, NODE_UPDATE: self.update, NODE_REMOVE: self.remove}
+        return {
+            NODE_LIST: self.list,
+            NODE_GET: self.get,
+            NODE_UPDATE: self.update,
+            NODE_RENEW: self.renew,
+            NODE_REMOVE: self.remove,
+        }
 
     async def get(self, call: Call, request: GetObject) -> NodeView:
         """Raises `Invalid` for an empty id, `NotFound`."""
@@ -85,6 +92,16 @@ class NodeHandlers:
         require_id(request.id)
         validate_node_spec(request.spec)
         written = await self._access.write(call, request, lambda tx: _update(tx, self._membership(), request))
+        node = self._access.state.node(request.id) or written.result
+        if node is None:
+            raise not_found(request.id)
+        return self._view(node)
+
+    async def renew(self, call: Call, request: GetObject) -> NodeView:
+        """Have it ask for another certificate. Raises `Invalid`, `NotFound`, `FailedPrecondition` while it waits to be
+        let in."""
+        require_id(request.id)
+        written = await self._access.write(call, request, lambda tx: renew_node(tx, request.id))
         node = self._access.state.node(request.id) or written.result
         if node is None:
             raise not_found(request.id)
