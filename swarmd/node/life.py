@@ -16,13 +16,14 @@ from swarmd.agent.link import DispatcherLink
 from swarmd.executor.factory import make_executor
 from swarmd.manager.disk_health import DiskHealth
 from swarmd.manager.manager import Manager, Surroundings
+from swarmd.model import Cluster
 from swarmd.model import Node as NodeObject
 from swarmd.model import Role, UnlockKey
 from swarmd.node.addresses import advertised
 from swarmd.node.announcing import Announcing
 from swarmd.node.config import DEFAULT_PORT, Config, Endpoint
 from swarmd.node.doors import Doors
-from swarmd.node.enrolment import CallConnection
+from swarmd.node.enrolment import CallConnection, joining_dial
 from swarmd.node.founding import FEATURES, Identity, sealer_of
 from swarmd.node.identity import StateDirectory
 from swarmd.node.manager_part import ManagerPart
@@ -32,15 +33,18 @@ from swarmd.node.pair_saving import save_new_pair
 from swarmd.node.remotes import Remotes
 from swarmd.node.renewal import Renewal
 from swarmd.node.sharing import share_token
-from swarmd.node.transport import NodeTransport
+from swarmd.node.transport import NodeTransport, anonymous_hello
 from swarmd.node.trust import Trust
+from swarmd.node.trust_recovery import TrustRecovery
 from swarmd.node.unlock_key_fetch import fetch_unlock_key
 from swarmd.pki import Subject
 from swarmd.raft import Settings
 from swarmd.storage.known_managers import NodeFileContents
 from swarmd.storage.task_store import TaskStore
 from swarmd.transport.credentials import Credentials
+from swarmd.wire.ca import RootRequest
 from swarmd.wire.dispatch import ManagerPeer
+from swarmd.wire.methods import CA_ROOT
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +63,9 @@ class Life:
         hostname: str,
         now: Callable[[], float],
         rng: random.Random,
+        is_overdue: bool = False,
     ) -> None:
+        """`is_overdue`: what there is was made in need; the leader is asked for another certificate at once."""
         self._config = config
         self._directory = directory
         self._now = now
@@ -88,7 +94,19 @@ class Life:
             now=now,
             rng=rng,
         )
+        if is_overdue:
+            self._renewal.force()
         self._trust = Trust(self._credentials, save=self._save_root, changing=changing, now=now)
+        self._trust_recovery = TrustRecovery(
+            self._credentials,
+            self._trust,
+            fetch=self._fetch_root,
+            cluster=self._cluster_by_log,
+            role=lambda: self._credentials.identity.role,
+            now=now,
+            rng=rng,
+        )
+        self._transport.on_stranger = self._trust_recovery.suspect
         own = self._credentials.identity
         executor = make_executor(
             config.executor,
@@ -134,6 +152,7 @@ class Life:
             nursery.start_soon(self._manager_part.run)
             nursery.start_soon(self._renewal.run)
             nursery.start_soon(self._trust.run)
+            nursery.start_soon(self._trust_recovery.run)
             agent_ended = trio.Event()
             agent_scope: trio.CancelScope = await nursery.start(self._run_agent, agent_ended)
             role = self._manager_part.role.name.lower()
@@ -234,6 +253,14 @@ class Life:
 
         was_manager = self._manager_part.role is Role.MANAGER
         await save_new_pair(self._directory, certificate, key, was_manager=was_manager, fetch=fetch)
+
+    def _cluster_by_log(self) -> Cluster | None:
+        parts = self.manager.parts if self.manager is not None else None
+        return parts.driver.state.cluster() if parts is not None else None
+
+    async def _fetch_root(self, address: str) -> bytes:
+        async with joining_dial(anonymous_hello)(address, None) as connection:
+            return (await connection.call(CA_ROOT, RootRequest())).certificate
 
     async def _save_root(self, root: bytes) -> None:
         await trio.to_thread.run_sync(self._directory.identity.save_root, root)

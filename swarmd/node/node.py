@@ -17,6 +17,7 @@ from swarmd.node.config import Config
 from swarmd.node.identity import IdentityFinder, StateDirectory
 from swarmd.node.life import Life
 from swarmd.node.new_cluster import form_alone, refuse_if_empty
+from swarmd.node.own_renewal import is_expired_manager, renew_own
 from swarmd.node.transport import anonymous_hello
 from swarmd.node.unlocking import Unlocking, key_files, unlock_from_files
 from swarmd.storage.errors import StorageDamaged, StorageFailed
@@ -86,6 +87,9 @@ class Node:
         identity = await IdentityFinder(
             self.config, self.directory, hello=anonymous_hello, now=self.now, rng=self.rng
         ).find()
+        is_overdue = is_expired_manager(identity, self.now())
+        if is_overdue:
+            identity = await trio.to_thread.run_sync(lambda: renew_own(self.directory, identity, now=self.now()))
         contents = await trio.to_thread.run_sync(self.directory.node_file.load)
         store = await trio.to_thread.run_sync(TaskStore.open, self.directory.tasks)
         try:
@@ -98,6 +102,7 @@ class Node:
                 hostname=self.hostname,
                 now=self.now,
                 rng=self.rng,
+                is_overdue=is_overdue,
             )
             await self._life.run(self._stopping)
         finally:

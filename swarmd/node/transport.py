@@ -13,7 +13,7 @@ from swarmd.errors import FailedPrecondition, SwarmError, Unavailable
 from swarmd.node.config import DEFAULT_HOST, DEFAULT_PORT, Config, Endpoint
 from swarmd.transport.connection import Connection, Router
 from swarmd.transport.credentials import Credentials, joining_context
-from swarmd.transport.dialer import dial
+from swarmd.transport.dialer import UnknownAuthority, dial
 from swarmd.transport.listener import Listener
 from swarmd.wire.frames import Hello
 from swarmd.wire.identity import Caller
@@ -34,6 +34,8 @@ class NodeTransport:
     ) -> None:
         """`now` (epoch seconds) ends each connection with its peer's certificate."""
         self._now = now
+        self.on_stranger: Callable[[str], None] = lambda _address: None
+        """Told an address where a manager is looked for and somebody answers for whom no trusted root vouches."""
         self._credentials = credentials
         self._features = features
         self._distrusted: frozenset[str] = frozenset()
@@ -53,10 +55,19 @@ class NodeTransport:
             version=__version__,
         )
 
-    def dial(
+    @asynccontextmanager
+    async def dial(
         self, address: str, class_: str = "control", *, router: Router | None = None
-    ) -> AbstractAsyncContextManager[Connection]:
+    ) -> AsyncIterator[Connection]:
         """A connection that shows this node's certificate; `router` serves what the peer calls on it."""
+        try:
+            async with self._dial(address, class_, router) as connection:
+                yield connection
+        except UnknownAuthority:
+            self.on_stranger(address)
+            raise
+
+    def _dial(self, address: str, class_: str, router: Router | None) -> AbstractAsyncContextManager[Connection]:
         return dial(
             address,
             self._credentials.client_context(),

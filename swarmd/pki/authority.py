@@ -163,9 +163,14 @@ class Authority:
 
 def new_key_and_csr() -> tuple[bytes, bytes]:
     """A fresh P-256 key (PKCS#8 PEM) and a CSR with an empty subject for it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-    return key_pem(key), pem(csr)
+    key = key_pem(ec.generate_private_key(ec.SECP256R1()))
+    return key, csr_of(key)
+
+
+def csr_of(key: bytes) -> bytes:
+    """A CSR with an empty subject for this key (PEM)."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return pem(builder.sign(load_key(key), hashes.SHA256()))
 
 
 def check_csr(csr: bytes) -> None:

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -20,6 +21,14 @@ from swarmd.transport.tcp import limit_unacknowledged
 from swarmd.transport.tls import TlsStream
 from swarmd.wire.frames import HANDSHAKE_S_MAX, Hello
 from swarmd.wire.identity import Caller, Identity
+
+
+class UnknownAuthority(Unauthenticated):
+    """No root that is trusted here vouches for the peer: it is a stranger, or the swarm's root was replaced."""
+
+
+_UNKNOWN_AUTHORITY: Final = frozenset({7, 18, 19, 20, 21})
+"""OpenSSL's X509_V_ERR_ codes: a wrong signature, self-signed (in the chain), no local issuer, an unverifiable leaf."""
 
 
 @asynccontextmanager
@@ -159,6 +168,8 @@ def _tls_refusal(stream: TlsStream, address: str) -> Unauthenticated | None:
     In TLS 1.3 the client is done before the server has looked at its certificate: the alert comes with the first read.
     """
     failure = stream.failure
+    if isinstance(failure, ssl.SSLCertVerificationError) and failure.verify_code in _UNKNOWN_AUTHORITY:
+        return UnknownAuthority(f"{address} is no manager of this swarm: {failure.verify_message}")
     if isinstance(failure, ssl.SSLCertVerificationError):
         return Unauthenticated(f"{address} is no manager of this swarm: {failure.verify_message}")
     if isinstance(failure, ssl.SSLError) and "ALERT" in (failure.reason or ""):

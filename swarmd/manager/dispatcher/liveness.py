@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from typing import Final
 
 from swarmd.errors import Unavailable
+
+log = logging.getLogger(__name__)
 
 GRACE_PERIODS: Final = 3
 """Missed heartbeats until a node is DOWN: one lost frame must not kill a node."""
 REGISTRATIONS_MAX: Final = 3
 REGISTRATIONS_WINDOW_S: Final = 8.0
+BURST_PAUSE_S: Final = 60.0
+"""Two storms of registrations with less than this between them are one burst, which is told of once."""
 
 
 class Deadlines:
@@ -77,19 +82,33 @@ class RegistrationLimit:
 
     def __init__(self) -> None:
         self._accepted: dict[str, tuple[float, int]] = {}
+        self._told: dict[str, float] = {}
+        """Node -> the last registration that a warning was about."""
 
     def admit(self, node_id: str, now: float) -> None:
-        """Count a registration. Raises `Unavailable` for one too many."""
+        """Count a registration. Raises `Unavailable` for one too many, and warns once in each burst of these."""
         accepted_at, count = self._accepted.get(node_id, (float("-inf"), 0))
         if now - accepted_at > REGISTRATIONS_WINDOW_S:
             count = 0
         if count >= REGISTRATIONS_MAX:
+            self._warn(node_id, accepted_at)
             raise Unavailable(
                 f"node {node_id} registered more than {REGISTRATIONS_MAX} times in {REGISTRATIONS_WINDOW_S:.0f} s",
                 hint="two machines may share one identity: was a state directory copied?",
             )
         self._accepted[node_id] = (now, count + 1)
 
+    def _warn(self, node_id: str, accepted_at: float) -> None:
+        """A burst goes on for as long as somebody who was refused is let in again as soon as that is possible."""
+        told_at = self._told.get(node_id, float("-inf"))
+        self._told[node_id] = accepted_at
+        if accepted_at - told_at > BURST_PAUSE_S:
+            log.warning(
+                "node %s registers again and again: is its identity used twice? Was its state directory copied?",
+                node_id,
+            )
+
     def forget(self, node_id: str) -> None:
         """The node is gone."""
         self._accepted.pop(node_id, None)
+        self._told.pop(node_id, None)
