@@ -16,9 +16,8 @@ from swarmd.agent.link import DispatcherLink
 from swarmd.executor.factory import make_executor
 from swarmd.manager.disk_health import DiskHealth
 from swarmd.manager.manager import Manager, Surroundings
-from swarmd.model import Cluster
+from swarmd.model import Cluster, Role, UnlockKey
 from swarmd.model import Node as NodeObject
-from swarmd.model import Role, UnlockKey
 from swarmd.node.addresses import advertised
 from swarmd.node.announcing import Announcing
 from swarmd.node.config import DEFAULT_PORT, Config, Endpoint
