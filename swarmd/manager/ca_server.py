@@ -92,9 +92,8 @@ def decide(request: ca.IssueRequest, identity: Identity | None, cluster: Cluster
     """What the caller gets, from who it is and what it brings. Knows nothing of nodes; see `CAServer.issue`.
 
     A verified certificate of this swarm wins, then an expired one with its signature, then a token; who brings nothing
-    may wait. Raises `Invalid` (the request itself), `PermissionDenied` (a wrong token), `Unauthenticated`.
+    may wait. Raises `Invalid` (a malformed token), `PermissionDenied` (a wrong one), `Unauthenticated`.
     """
-    check_csr(request.csr)
     if identity is not None and identity.swarm_id == cluster.id:
         return Renew(node_id=identity.node_id)
     if request.renewal_certificate:
@@ -185,6 +184,7 @@ class CAServer:
         removed node, `NotFound` for one that is not there, `ResourceExhausted` after 5 wrong tokens from one address
         in a minute. `Cancelled` leaves the outcome unknown.
         """
+        check_csr(request.csr)
         self._count_wrong(call, request)
 
         def record(tx: Transaction) -> str:
@@ -199,7 +199,9 @@ class CAServer:
                     return self._let_wait(tx, cluster, request, host_of(call.caller.address))
 
         node_id, _ = await self._store.update(record, actor=call.caller.actor)
-        return ca.IssueReply(node_id=node_id)
+        node = self._store.state.node(node_id)
+        is_made = node is not None and node.certificate.csr == request.csr and node.certificate.state in _CERTIFIED
+        return ca.IssueReply(node_id=node_id, certificate=node.certificate.certificate if node and is_made else b"")
 
     def _count_wrong(self, call: Call, request: ca.IssueRequest) -> None:
         """Refuse a request that shows a wrong token or key, and remember where it came from."""

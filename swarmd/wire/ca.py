@@ -33,9 +33,10 @@ class IssueRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class IssueReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The node's id; poll `ca.status` with it."""
+    """The node's id, and the certificate (PEM) if it could be made at once; else poll `ca.status` with the id."""
 
     node_id: str
+    certificate: bytes = b""
 
 
 class StatusRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from tests.bench import containers
 from tests.bench import failover as failing_over
+from tests.bench import joins as joining
 from tests.bench import large as many_tasks
 from tests.bench.security import NODES, authorisation_us
 from tests.bench.swarmkit import beside
@@ -270,6 +271,12 @@ def authorisation(_root: Path) -> None:
         tell("security.authorisation", value, "us/call", call=call, nodes=NODES)
 
 
+def joins(root: Path) -> None:
+    """What a join costs its manager."""
+    for line in joining.measure(root):
+        tell(**line)
+
+
 BENCHES: Final[dict[str, Callable[[Path], None]]] = {
     "floor": floor,
     "raft": raft,
@@ -282,6 +289,7 @@ BENCHES: Final[dict[str, Callable[[Path], None]]] = {
     "store": script("store"),
     "watch": script("watch"),
     "security": authorisation,
+    "joins": joins,
     "scheduler": script("scheduler"),
 }
 
