@@ -118,6 +118,7 @@ class Manager:
         """Where it listens, once it does."""
         """Set once this node takes part: from then on no fault of the manager ends the daemon."""
         self._joined: JoinReply | None = None
+        self._redialing: Redialing | None = None
         self._disks = DiskReports(around.disk, self._identity.node_id, around.known_addresses, self._dial)
         self.router.add(methods.RAFT_DISK, self._disks.receive)
         self._serve_before_the_log()
@@ -137,6 +138,11 @@ class Manager:
         if self.parts is None or not self.parts.driver.is_leading:
             return None
         return LocalCA(self.parts.ca_server, self._identity)
+
+    async def until_links_moved(self) -> None:
+        """Return once the links to the other managers show the certificate that this node has now."""
+        if self._redialing is not None:
+            await self._redialing.until_moved()
 
     async def hand_over(self) -> None:
         """Give the lead away before stopping, if there is anybody to give it to. Takes at most 3 s."""
@@ -264,8 +270,10 @@ class Manager:
             )
             nursery.start_soon(guard.run)
             nursery.start_soon(autolock.run)
-            redialing = Redialing(self._around.credentials, parts.peers, parts.leader_link, lambda: parts.driver.state)
-            nursery.start_soon(redialing.run)
+            self._redialing = Redialing(
+                self._around.credentials, parts.peers, parts.leader_link, lambda: parts.driver.state
+            )
+            nursery.start_soon(self._redialing.run)
             nursery.start_soon(warn_of_other_ticks, parts.driver, self._around.settings)
 
     def _autolock(self, parts: Parts) -> Autolock:

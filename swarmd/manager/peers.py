@@ -138,7 +138,10 @@ class Peers:
             for member in self._members.values():
                 self._link(nursery, member)
             task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # who still asks for a link on the way out gets none
 
     def is_linked(self, member_id: int) -> bool:
         """Whether messages to this member can leave."""

@@ -18,6 +18,7 @@ from swarmd.model import Node, Role
 from swarmd.state.command import Table
 from swarmd.state.store import State
 from swarmd.state.watch import Route
+from swarmd.wire.identity import Identity
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Changing(Protocol):
     @property
     def changed(self) -> trio.Event: ...
 
+    identity: Identity
+
 
 class Redialing:
     """`run` it while the manager runs."""
@@ -59,6 +62,9 @@ class Redialing:
         """Node ids to dial anew, in order; `EVERYBODY` for all."""
         self._seen: dict[str, str] = {}
         """Manager -> the certificate it was seen with."""
+        self._moved_to = credentials.identity.fingerprint
+        """The certificate of this node that all its connections were dialed with."""
+        self._moved = trio.Event()
 
     async def run(self) -> None:
         """Dial anew whatever has changed, until cancelled."""
@@ -71,8 +77,17 @@ class Redialing:
                     node_id = next(iter(self._pending))
                     del self._pending[node_id]
                     log.info("certificates changed: dialing %s anew", node_id or "the other managers")
+                    shown = self._credentials.identity.fingerprint
                     self._leader_link.redial(node_id)
                     await self._peers.redial(node_id)
+                    if node_id == EVERYBODY:
+                        moved, self._moved, self._moved_to = self._moved, trio.Event(), shown
+                        moved.set()
+
+    async def until_moved(self) -> None:
+        """Return once every other manager that could be reached was dialed with the certificate that this node has."""
+        while self._moved_to != self._credentials.identity.fingerprint:
+            await self._moved.wait()
 
     async def _follow_own(self) -> None:
         while True:

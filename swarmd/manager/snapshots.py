@@ -83,7 +83,10 @@ class Snapshots:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # nothing is begun any more
 
     # -- taking ---------------------------------------------------------------------------------------------------
 
@@ -130,8 +133,8 @@ class Snapshots:
 
     def prune(self, keep: SnapshotMeta) -> None:
         """Delete older files in the background, now that `keep` is the one the log names."""
-        assert self._nursery is not None
-        self._nursery.start_soon(self._in_thread, partial(self._store.prune, keep))
+        if self._nursery is not None:
+            self._nursery.start_soon(self._in_thread, partial(self._store.prune, keep))
 
     async def reseal(self) -> None:
         """Seal anew what names an older data key. No other reading or writing of snapshots meanwhile.

@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Final
 
 import trio
 
@@ -46,6 +47,9 @@ from swarmd.wire.dispatch import ManagerPeer
 from swarmd.wire.methods import CA_ROOT
 
 log = logging.getLogger(__name__)
+
+LINKS_MOVE_S_MAX: Final = 30.0
+"""A manager's session waits for its links to show the new certificate, but not for a manager that never answers."""
 
 
 class Life:
@@ -125,6 +129,7 @@ class Life:
             on_root_ca=self._trust.offer,
             on_revoked=self._transport.distrust,
         )
+        self._wants_session_moved = trio.Event()
         self._disk = DiskHealth(now)
         self._manager_part = ManagerPart(
             directory,
@@ -152,6 +157,7 @@ class Life:
             nursery.start_soon(self._renewal.run)
             nursery.start_soon(self._trust.run)
             nursery.start_soon(self._trust_recovery.run)
+            nursery.start_soon(self._move_sessions)
             agent_ended = trio.Event()
             agent_scope: trio.CancelScope = await nursery.start(self._run_agent, agent_ended)
             role = self._manager_part.role.name.lower()
@@ -174,6 +180,18 @@ class Life:
                     scope.shield = False
         finally:
             ended.set()
+
+    async def _move_sessions(self) -> None:
+        """Once the leader has seen the new certificate the old one is revoked, and every connection that shows it ends:
+        so a manager's links move first."""
+        while True:
+            await self._wants_session_moved.wait()
+            self._wants_session_moved = trio.Event()
+            manager = self.manager
+            if manager is not None and self._credentials.identity.role is Role.MANAGER:
+                with trio.move_on_after(LINKS_MOVE_S_MAX):
+                    await manager.until_links_moved()
+            self._agent.certificate_changed()
 
     # -- what the manager is given -------------------------------------------------------------------------------
 
@@ -224,7 +242,7 @@ class Life:
         self._renewal.observe(node)
 
     def _renewed(self, subject: Subject) -> None:
-        self._agent.certificate_changed()
+        self._wants_session_moved.set()
         self._trust.certificate_changed()
         self._manager_part.certificate_changed()
 

@@ -222,3 +222,16 @@ async def test_of_two_connections_of_one_member_either_may_be_the_one_that_stays
     kept.closed.set()
     await trio.testing.wait_all_tasks_blocked()
     assert not bench.peers.is_linked(OTHER)
+
+
+async def test_peers_that_are_ending_dial_nobody_anew(autojump_clock: trio.testing.MockClock) -> None:
+    """A demoted manager's certificate changes in the moment in which its manager part ends: that ended the daemon."""
+    bench = Bench()
+    bench.peers.follow(configuration("a:1"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(bench.peers.run)
+        nursery.cancel_scope.cancel()
+    await bench.peers.redial()
+    bench.peers.accepted(FakeConnection("other"))  # type: ignore[arg-type]
+    bench.peers.follow(configuration("b:1"))
+    assert bench.network.dialed == []

@@ -19,6 +19,7 @@ from swarmd.manager.redialing import Redialing
 from swarmd.model import Cluster, Node, NodeStatus, Role
 from swarmd.raft import Configuration, Member
 from swarmd.state.features import SECURITY
+from swarmd.wire.identity import Identity
 from tests.unit.manager.local_store import LocalStore
 from tests.unit.manager.test_peers import FakeConnection
 
@@ -150,8 +151,10 @@ class NotedLink:
 class Changeable:
     def __init__(self) -> None:
         self.changed = trio.Event()
+        self.identity = Identity(node_id="m1", role=Role.MANAGER, swarm_id="swarm", fingerprint="0")
 
     def change(self) -> None:
+        self.identity = replace(self.identity, fingerprint=self.identity.fingerprint + "+")
         changed, self.changed = self.changed, trio.Event()
         changed.set()
 
@@ -189,4 +192,24 @@ async def test_a_change_of_ours_concerns_all_and_one_of_anothers_that_one(autoju
         credentials.change()
         await trio.sleep(5)
         assert peers.asked == link.asked == ["m2", "m3", "", ""]
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_waits_for_the_links_waits_until_all_of_them_have_moved(autojump_clock: MockClock) -> None:
+    """A manager's session moves after its links: once the leader sees the new certificate, the old one is revoked."""
+    store = LocalStore()
+    peers, credentials = Noted(), Changeable()
+    async with trio.open_nursery() as nursery:
+        redialing = Redialing(credentials, peers, NotedLink(), lambda: store.state)
+        nursery.start_soon(redialing.run)
+        await redialing.until_moved()
+        assert peers.asked == [], "nothing has changed"
+        await trio.sleep(1)
+        credentials.change()
+        await redialing.until_moved()
+        assert peers.asked == [""]
+        credentials.change()
+        credentials.change()
+        await redialing.until_moved()
+        assert len(peers.asked) >= 2
         nursery.cancel_scope.cancel()
