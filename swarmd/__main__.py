@@ -237,7 +237,7 @@ def swarmd(
     ] = None,
     hostname: Annotated[str | None, typer.Option(help="Name shown for this node.")] = None,
     join_addr: Annotated[str | None, typer.Option(help="A manager of the swarm to join.")] = None,
-    join_token: Annotated[str | None, typer.Option(help="Token from `swarmctl cluster inspect`.")] = None,
+    join_token: Annotated[str | None, typer.Option(help="Token from `swarmctl cluster join-token`.")] = None,
     executor: Annotated[str, typer.Option(help="What runs tasks: docker or process.")] = "docker",
     engine_addr: Annotated[
         str, typer.Option(help="Where the Docker engine listens, unix:///PATH or tcp://HOST:PORT.")

@@ -1,4 +1,4 @@
-"""`cluster ls`, `cluster inspect`; the other verbs are in `commands.cluster_update`, `cluster_ca` and `unlocking`."""
+"""`cluster ls`, `cluster inspect`; the other verbs are in `cluster_update`, `cluster_ca`, `join_token`, `unlocking`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from swarmctl.commands import cluster_ca, cluster_update, unlocking
+from swarmctl.commands import cluster_ca, cluster_update, join_token, unlocking
 from swarmctl.invocation import Invocation
 from swarmctl.kinds import CLUSTER
 from swarmctl.render.cluster import cluster_list, cluster_summary
@@ -19,6 +19,7 @@ from swarmd.wire.methods import CLUSTER_GET
 app = group("cluster", "The swarm itself: settings and join tokens.")
 cluster_update.register(app)
 unlocking.register(app)
+join_token.register(app)
 nest(app, "ca", cluster_ca.app)
 
 

@@ -99,7 +99,7 @@ def rotate(
             done = client.read(CLUSTER_GET, GetCluster())
             if call.output is Output.TABLE and not call.quiet:
                 call.block(_digest_line(done))
-                call.note("The join tokens are new: swarmctl cluster inspect")
+                call.note("The join tokens are new: swarmctl cluster join-token worker")
 
 
 def root_rotation_progress(client: Client, target: str) -> Progress:

@@ -49,6 +49,7 @@ from swarmd.pki import (
     have_same_key,
     parse_token,
     role_of_token,
+    root_digest,
     signing_of,
 )
 from swarmd.state.command import Table
@@ -65,6 +66,8 @@ TOKEN_ADDRESSES_MAX: Final = 10_000
 STATUS_WAIT_S_MAX: Final = 30.0
 STATUS_MARGIN_S: Final = 0.25
 """An undecided request is answered this much before the caller's deadline, so that it learns that we are alive."""
+
+_ASK_FOR: Final = "`swarmctl cluster join-token worker` on a manager shows the present one"
 
 _CERTIFIED: Final = frozenset({IssuanceState.ISSUED, IssuanceState.ROTATE})
 """The record's certificate is for the record's request."""
@@ -120,14 +123,16 @@ def _by_old_key(request: ca.IssueRequest, cluster: Cluster) -> Renew:
 
 
 def _role_of(token: str, cluster: Cluster) -> Role:
-    parse_token(token)
+    parsed = parse_token(token)
     role = role_of_token(token, cluster.root_ca.join_tokens)
-    if role is None:
+    if role is not None:
+        return role
+    # Which root a token was made for is no secret: every manager shows its root to whoever asks.
+    if parsed.digest != root_digest(cluster.root_ca.certificate):
         raise PermissionDenied(
-            "this join token is not one of this swarm's",
-            hint="it may have been rotated; `swarmctl cluster inspect` on a manager shows the present ones",
+            "this join token is of another swarm, or the root certificate was replaced since it was made", hint=_ASK_FOR
         )
-    return role
+    raise PermissionDenied("this join token is wrong, or it was replaced by a new one", hint=_ASK_FOR)
 
 
 class TokenFailures:

@@ -23,7 +23,7 @@ def check_may_wait(cluster: Cluster, nodes: Iterable[Node]) -> None:
     if cluster.spec.ca.tokenless_join is TokenlessJoin.DENY:
         raise PermissionDenied(
             "this swarm lets nobody in without a join token",
-            hint="`swarmctl cluster inspect` on a manager shows the tokens; give one with --join-token",
+            hint="`swarmctl cluster join-token worker` on a manager shows a token; give it with --join-token",
         )
     if FEATURE not in cluster.feature_level:
         raise FailedPrecondition(

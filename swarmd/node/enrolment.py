@@ -131,7 +131,10 @@ class Enrolment:
         self._root = root
         self._hostname = hostname
         if root is not None and root_digest(root) != self._digest:
-            raise Invalid("the join token is not of the swarm whose root certificate this node trusts")
+            raise Invalid(
+                "the join token is of another swarm than the root that this node trusts, or older than that root",
+                hint="`swarmctl cluster join-token worker` on a manager shows the present one",
+            )
         self._key, self._csr = new_key_and_csr()
 
     async def run(self) -> Enrolled:
@@ -179,8 +182,9 @@ class Enrolment:
         reply = await connection.call(CA_ROOT, ca.RootRequest(), timeout_s=CALL_S_MAX)
         if root_digest(reply.certificate) != self._digest:
             raise PermissionDenied(
-                f"the root certificate of {address} does not match the join token's fingerprint; it was sent nothing",
-                hint="is the token of this swarm? if so, somebody may be in between",
+                f"the join token is of another swarm than {address}, or its root was replaced since: the root "
+                "certificate shown does not match the token's fingerprint; nothing was sent",
+                hint="if `swarmctl cluster join-token worker` there shows the same token, somebody may be in between",
             )
         return reply.certificate
 

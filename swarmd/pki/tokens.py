@@ -20,7 +20,7 @@ PREFIX: Final = "SWMTKN"
 TOKEN_LENGTH: Final = len(f"{PREFIX}-1-") + DIGEST_LENGTH + 1 + SECRET_LENGTH
 
 _TOKEN = re.compile(rf"{PREFIX}-1-([0-9a-z]{{{DIGEST_LENGTH}}})-([0-9a-z]{{{SECRET_LENGTH}}})")
-_HINT = "`swarmctl cluster inspect` on a manager shows the join tokens"
+_HINT = "`swarmctl cluster join-token worker` on a manager shows it, ready to be copied"
 
 
 class JoinToken(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -70,6 +70,12 @@ def digest_of(root: bytes) -> str:
 def _reason(text: str) -> str:
     if not text:
         return "the join token is empty"
+    if text != text.strip():
+        return "there is white space around the join token"
+    if (text[: len(PREFIX)] != PREFIX and text.upper().startswith(PREFIX)) or text[len(PREFIX) :] != text[
+        len(PREFIX) :
+    ].lower():
+        return f"a join token is written in small letters after {PREFIX}; this one's case was changed"
     parts = text.split("-")
     if parts[0] != PREFIX:
         return f"a join token begins with {PREFIX}-1-"
@@ -78,6 +84,11 @@ def _reason(text: str) -> str:
     if len(parts) != 4:
         return "a join token has four parts separated by hyphens"
     return f"a join token ends in {DIGEST_LENGTH} and {SECRET_LENGTH} characters out of 0-9 and a-z"
+
+
+def _is_of_other_case(text: str) -> bool:
+    """Whether this would be a token if its letters were as they are printed."""
+    return text.upper().startswith(f"{PREFIX}-") and _TOKEN.fullmatch(PREFIX + text[len(PREFIX) :].lower()) is not None
 
 
 def _base36(number: int, length: int) -> str:

@@ -314,7 +314,9 @@ def fresh(tmp_path: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.usefixtures("unchanged")
-@pytest.mark.parametrize(("pattern", "says"), [(r"\w{25}$", "not one of this swarm's"), (r"(?<=-1-)\w{4}", "match")])
+@pytest.mark.parametrize(
+    ("pattern", "says"), [(r"\w{25}$", "wrong, or it was replaced"), (r"(?<=-1-)\w{4}", "of another swarm")]
+)
 def test_a_token_of_another_swarm_or_time_lets_nobody_in(
     swarm: Swarm, fresh: tuple[str, ...], tmp_path: Path, pattern: str, says: str
 ) -> None:
