@@ -36,9 +36,10 @@ from swarmd.pki.pem import (
 from swarmd.pki.tokens import digest_of
 
 ROOT_LIFETIME_S: Final = 20 * 365 * 24 * 3600
-ROOT_BACKDATE_S: Final = 300
 BACKDATE_S_MAX: Final = 3600
 """A certificate starts this much before it is made, so that clocks may differ (SwarmKit's hour) ..."""
+ROOT_BACKDATE_S: Final = BACKDATE_S_MAX
+"""With less, nobody whose clock is behind could join a swarm that was just founded."""
 BACKDATE_SHARE_MAX: Final = 0.1
 """... but never more than this share of a short life."""
 RENEW_FROM: Final = 0.5

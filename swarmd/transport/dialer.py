@@ -22,6 +22,9 @@ from swarmd.transport.tls import TlsStream
 from swarmd.wire.frames import HANDSHAKE_S_MAX, Hello
 from swarmd.wire.identity import Caller, Identity
 
+_DATE_PROBLEMS: Final = frozenset({9, 10})
+"""X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL."""
+
 
 class UnknownAuthority(Unauthenticated):
     """No root that is trusted here vouches for the peer: it is a stranger, or the swarm's root was replaced."""
@@ -171,7 +174,10 @@ def _tls_refusal(stream: TlsStream, address: str) -> Unauthenticated | None:
     if isinstance(failure, ssl.SSLCertVerificationError) and failure.verify_code in _UNKNOWN_AUTHORITY:
         return UnknownAuthority(f"{address} is no manager of this swarm: {failure.verify_message}")
     if isinstance(failure, ssl.SSLCertVerificationError):
-        return Unauthenticated(f"{address} is no manager of this swarm: {failure.verify_message}")
+        return Unauthenticated(
+            f"{address} is no manager of this swarm: {failure.verify_message}",
+            hint="compare the clocks of both machines" if failure.verify_code in _DATE_PROBLEMS else None,
+        )
     if isinstance(failure, ssl.SSLError) and "ALERT" in (failure.reason or ""):
         reason = (failure.reason or "").partition("ALERT_")[2].replace("_", " ").lower()
         return Unauthenticated(

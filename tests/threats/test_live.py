@@ -65,6 +65,7 @@ from swarmd.wire.methods import (
     Method,
     Shape,
 )
+from tests.chaos.tools import faketime_library
 from tests.e2e.machines import Machine, wait_until
 from tests.threats.attacker import (
     DAY,
@@ -815,6 +816,7 @@ def test_threat_24_a_secret_has_at_least_one_byte_and_fewer_than_512_000(target:
 def test_threat_26_the_roots_key_and_the_unlock_key_are_at_no_door(target: Target) -> None:
     """Of the payloads of secrets: `manager/control_api/test_secret_fields.py` and the row below."""
     body = "".join(target.known.root_key.decode().splitlines()[1:-1])
+    tokens = [target.token(role)[-25:] for role in ("worker", "manager")]
 
     async def main() -> list[str]:
         pair = await trio.to_thread.run_sync(target.manager_pair)
@@ -831,6 +833,8 @@ def test_threat_26_the_roots_key_and_the_unlock_key_are_at_no_door(target: Targe
 
     told = in_trio(main)
     assert len(told) > 4
+    assert all(token in told[0] for token in tokens), "the tokens belong here"
+    assert not any(token in text for text in told[1:] for token in tokens), "and nowhere else"
     for text in told:
         assert body not in text
         assert target.known.root_key.decode().splitlines()[1] not in text
@@ -854,6 +858,34 @@ def test_threat_26_a_secrets_payload_is_at_no_door(target: Target) -> None:
 
 
 # -- load, socket, copies ---------------------------------------------------------------------------------------------
+@pytest.mark.needs_chaos_tools
+@pytest.mark.parametrize(("seconds", "joins"), [(-2 * 3600, False), (-3000, True), (3000, True)])
+def test_threat_33_a_joiner_may_be_an_hour_off_and_no_more(target: Target, seconds: int, joins: bool) -> None:
+    """The swarm is minutes old: what is not valid yet by the joiner's clock is all that it has."""
+    name = f"off-{seconds}"
+    (target.root / name).mkdir()
+    env = {
+        "LD_PRELOAD": str(faketime_library()), "FAKETIME": f"{seconds:+d}s", "NO_FAKE_STAT": "1",
+        "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_FORCE_MONOTONIC_FIX": "0",
+        "XDG_RUNTIME_DIR": str(target.root / name),
+    }  # fmt: skip
+    joiner = Machine(target.root, name, env=env)
+    joiner.start("--join-addr", f"127.0.0.1:{target.ports[1]}", "--join-token", target.token("worker"))
+    try:
+        if joins:
+            joiner.wait_ready()
+            node_id = joiner.node_id
+        else:
+            assert joiner.wait_stopped() == 1
+            log = joiner.log.read_text()
+            assert "certificate is not yet valid" in log
+            assert "compare the clocks" in log
+    finally:
+        joiner.kill_daemon()
+    if joins:
+        forget(target, node_id)
+
+
 def test_threat_34_a_flood_of_joins_holds_up_no_other_work(target: Target) -> None:
     joins = 60
 
