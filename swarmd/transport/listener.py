@@ -15,6 +15,8 @@ from swarmd.transport.connection import Connection, Router
 from swarmd.transport.control_socket import ControlSocket
 from swarmd.transport.credentials import Credentials, identity_of
 from swarmd.transport.establish import establish
+from swarmd.transport.link import LinkLost
+from swarmd.transport.places import HandshakePlaces
 from swarmd.transport.serving import ServedConnections
 from swarmd.transport.tcp import limit_unacknowledged
 from swarmd.transport.tls import TlsStream
@@ -25,12 +27,13 @@ __all__ = ["ControlSocket", "Listener"]
 
 log = logging.getLogger(__name__)
 
-HANDSHAKES_MAX: Final = 64
-"""At once; each costs about a millisecond of the loop."""
+FIRST_WORD_S_MAX: Final = 5.0
+"""Who connects and says nothing is given up after this."""
 
 
 class Listener:
-    """Serves `router` on TCP. Limits: handshake 10 s, 64 handshakes at once, connection cap a setting above 10,000.
+    """Serves `router` on TCP. Limits: first byte 5 s, handshake 10 s, 64 handshakes at once of one network and 512 in
+    all, connection cap a setting above 10,000.
 
     A peer's misbehaviour ends that peer's connection, and nothing else notices.
     """
@@ -60,7 +63,7 @@ class Listener:
         self._hello = hello
         self._connections_max = connections_max
         self._admit = admit
-        self._handshakes = trio.CapacityLimiter(HANDSHAKES_MAX)
+        self._places = HandshakePlaces()
         self._accepted = 0
         self._served = ServedConnections(on_connection, now=now)
 
@@ -104,8 +107,11 @@ class Listener:
         self, stream: trio.SocketStream, tls: TlsStream, address: str, nursery: trio.Nursery
     ) -> Connection:
         # Whoever connects and says nothing takes no handshake's place from others.
-        await trio.lowlevel.wait_readable(stream.socket)
-        async with self._handshakes:
+        with trio.move_on_after(FIRST_WORD_S_MAX) as patience:
+            await trio.lowlevel.wait_readable(stream.socket)
+        if patience.cancelled_caught:
+            raise LinkLost(f"said nothing within {FIRST_WORD_S_MAX:g} s")
+        async with self._places.one(_host(stream)):
             await tls.do_handshake()
             der = tls.peer_certificate_der
             peer = Caller(identity=identity_of(tls.peer_certificate, der), address=address, certificate=der)
@@ -118,6 +124,13 @@ class Listener:
                 router=self._router,
                 admit=self._admit,
             )
+
+
+def _host(stream: trio.SocketStream) -> str:
+    try:
+        return str(stream.socket.getpeername()[0])
+    except OSError:
+        return ""
 
 
 def _peer_address(stream: trio.SocketStream) -> str:

@@ -93,7 +93,7 @@ MISSING: Final[dict[int, str]] = {
     13: "the live connections of a removed node are watched on one manager here, on all in e2e/test_revocation.py",
     14: "demoting itself is played in e2e/test_revocation.py; here is a certificate made for the purpose",
     15: "attachments and logs: there are neither yet",
-    19: "5,000 sockets are some 180 here; many half ClientHellos do hold up others, for 10 s",
+    19: "5,000 sockets are some 230 here; who has eight networks of its own holds up others, for 10 s",
     21: "missing sub-objects of every request are tried by the unit tests of each service",
     22: "no task is given secrets yet: neither names of files nor the worker's second line can be shown",
     24: "the API serves neither secrets nor configs yet; sizes are checked by the model",

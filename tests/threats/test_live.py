@@ -628,13 +628,7 @@ def test_threat_18_old_tls_other_names_and_other_protocols(target: Target) -> No
     assert b"permessage-deflate" not in answer, "compression was negotiated"
 
 
-MANY_HALF_HELLOS: Final = pytest.param(
-    80,
-    marks=pytest.mark.xfail(reason="half a ClientHello holds one of the 64 places for handshakes", strict=True),
-)
-
-
-@pytest.mark.parametrize("half_hellos", [30, MANY_HALF_HELLOS])
+@pytest.mark.parametrize("half_hellos", [30, 80])
 def test_threat_19_those_who_dawdle_are_cut_off_and_hold_up_nobody(target: Target, half_hellos: int) -> None:
     async def dawdle(say: bytes, times: int = 1) -> float:
         began = trio.current_time()

@@ -36,7 +36,8 @@ from swarmd.model import Role
 from swarmd.transport.connection import Call, Connection, Router
 from swarmd.transport.credentials import Credentials, joining_context
 from swarmd.transport.dialer import dial, parse_address
-from swarmd.transport.listener import HANDSHAKES_MAX, Listener
+from swarmd.transport.listener import Listener
+from swarmd.transport.places import OF_A_NETWORK_MAX
 from swarmd.transport.session import Session
 from swarmd.transport.tls import TlsStream
 from swarmd.wire.authorise import REMOVED, CertificatesOnly, Standing, authorise
@@ -526,8 +527,8 @@ async def test_an_unfinished_handshake_is_cut_after_its_limit(autojump_clock: tr
 
 
 async def test_silent_sockets_take_no_place_from_others() -> None:
-    async with served(connections_max=HANDSHAKES_MAX + 20) as server, contextlib.AsyncExitStack() as stack:
-        for _ in range(HANDSHAKES_MAX + 5):
+    async with served(connections_max=OF_A_NETWORK_MAX + 20) as server, contextlib.AsyncExitStack() as stack:
+        for _ in range(OF_A_NETWORK_MAX + 5):
             await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", server.port))
         assert await server.is_well()
 
