@@ -21,7 +21,7 @@ NOUNS: Final = {
 }
 """Noun or alias -> its module in `swarmctl.commands`."""
 PLANNED: Final = frozenset(
-    {"access", "apply", "audit", "backup", "ca", "config", "context", "dashboard", "deploy", "diff", "doctor", "edit"}
+    {"access", "apply", "backup", "ca", "config", "context", "dashboard", "deploy", "diff", "doctor", "edit"}
     | {"logs", "network", "plan", "restore", "secret", "stack", "swarm", "top", "volume"}
 )
 
@@ -73,6 +73,34 @@ def root() -> Any:
         from swarmctl.commands.events import follow_events
 
         follow_events(call, since, filter or (), old=old)
+
+    @verb(app, "audit")
+    def audit(
+        call: Invocation,
+        *,
+        since: Annotated[
+            str | None,
+            typer.Option(
+                "--since", metavar="DURATION|TIME", help="From so long ago, or from 2026-01-31T12:00:00Z, on."
+            ),
+        ] = None,
+        until: Annotated[str | None, typer.Option("--until", metavar="DURATION|TIME", help="Up to then.")] = None,
+        limit: Annotated[
+            str | None, typer.Option("--limit", "-l", metavar="N", help="The newest N (default 100; 0: all).")
+        ] = None,
+        actor: Annotated[str | None, typer.Option("--actor", metavar="TEXT", help="Whose actor contains it.")] = None,
+        kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="About this kind of object.")] = None,
+        verify: Annotated[
+            bool, typer.Option("--verify", help="Check that no record was changed, taken out or put in.")
+        ] = False,
+    ) -> None:
+        """Who changed what and when, as this manager's own file tells; what it refused has index 0. Needs no leader."""
+        from swarmctl.commands.audit import AuditFilter, show_audit, verify_audit
+
+        if verify:
+            verify_audit(call)
+        else:
+            show_audit(call, AuditFilter.parse(call, since, until, limit, actor, kind))
 
     @verb(app, "version")
     def version(call: Invocation) -> None:

@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -16,6 +17,8 @@ from swarmd import __version__
 from swarmd.errors import PermissionDenied, SwarmError, Unauthenticated, Unavailable
 from swarmd.manager import assembly, collector
 from swarmd.manager.assembly import Opened
+from swarmd.manager.audit import AuditLog
+from swarmd.manager.audit.door import checking
 from swarmd.manager.autolock import Autolock, Disk, not_locked
 from swarmd.manager.control_api import LocalNode
 from swarmd.manager.disk_guard import DiskGuard
@@ -29,6 +32,7 @@ from swarmd.manager.parts import Parts
 from swarmd.manager.redialing import Redialing
 from swarmd.manager.standing import Log, StateStandings
 from swarmd.raft import Settings
+from swarmd.storage.audit_store import open_or_begin
 from swarmd.storage.log_store import LogIdentity, LogWriter
 from swarmd.storage.sealing import Sealer
 from swarmd.transport.connection import Call, Connection, Router
@@ -109,7 +113,8 @@ class Manager:
         self._around = around
         self._identity = around.credentials.identity
         self.standings = StateStandings(self._identity.swarm_id, self._log)
-        self.router = Router(self._authorise)
+        self.audit = AuditLog(now=around.now)
+        self.router = Router(checking(self.audit, self._authorise))
         self._listener = around.listener_of(self.router, admit=self._admit, on_connection=self._accepted)
         self.addresses: tuple[str, ...] = ()
         self.parts: Parts | None = None
@@ -224,6 +229,8 @@ class Manager:
 
     async def _run_parts(self, opened: Opened, writer: LogWriter) -> None:
         core, state = await trio.to_thread.run_sync(assembly.rebuild, opened, self._around.settings, self._around.rng)
+        trail = partial(open_or_begin, self._around.directory / "audit.db", opened.store.sealer)
+        await self.audit.open(trail, state)
         self.parts = parts = Parts(
             core,
             state,
@@ -239,6 +246,7 @@ class Manager:
             foreign_context=self._around.credentials.foreign_context,
             connections=lambda: self._listener.connections,
             standings=self.standings,
+            audit=self.audit,
             now=self._around.now,
             rng=self._around.rng,
         )
@@ -339,7 +347,11 @@ class Manager:
     def _admit(self, peer: Caller) -> None:
         """Refuse who may call nothing at the door, before he says anything."""
         if peer.identity is not None:
-            present_role(peer.identity, self.standings)
+            try:
+                present_role(peer.identity, self.standings)
+            except PermissionDenied as refusal:
+                self.audit.note("connect", peer.actor, peer.address, refusal.message)
+                raise
 
     def _accepted(self, connection: Connection) -> None:
         if self.parts is not None:

@@ -13,6 +13,8 @@ import trio
 
 from swarmd.errors import SwarmError, Unavailable
 from swarmd.manager.assembly import Opened
+from swarmd.manager.audit import AuditLog
+from swarmd.manager.audit.door import AuditDoor, noting_refusals
 from swarmd.manager.ca_server import CAServer
 from swarmd.manager.control_api import ControlApi, LocalNode
 from swarmd.manager.digests.board import DigestBoard
@@ -60,6 +62,12 @@ from swarmd.wire.peer import JoinRequest
 log = logging.getLogger(__name__)
 
 DEFAULTS = RaftConfig()
+REFUSALS_NOTED = frozenset(
+    method
+    for method in methods.METHODS.values()
+    if method.mutates or method in (methods.CA_ISSUE, methods.CLUSTER_UNLOCK, methods.CA_UNLOCK_KEY)
+)
+"""Methods whose own refusals (a wrong token, join code or unlock key) are remembered, where they are decided."""
 
 
 class Dial(Protocol):
@@ -90,10 +98,12 @@ class Parts:
         foreign_context: MakeContext,
         connections: Callable[[], frozenset[Connection]],
         standings: Standings,
+        audit: AuditLog,
         now: Callable[[], float],
         rng: random.Random,
     ) -> None:
         self._identity = identity
+        self.audit = audit
         self._dial = dial
         self._hint = hint
         self._features = features
@@ -114,7 +124,7 @@ class Parts:
             on_sent=lambda member_id, delivered: self.driver.snapshot_sent(member_id, delivered=delivered),
             on_received=self._snapshot_received,
         )
-        self.key_rotation = KeyRotation(opened.store.sealer, writer, self.snapshots.reseal, node_id=identity.node_id)
+        self.key_rotation = KeyRotation(opened.store.sealer, writer, self._reseal_files, node_id=identity.node_id)
         self.driver = RaftDriver(core, state, writer, self.peers, self.snapshots)
         self.peers.follow(core.configuration if core.configuration.members else hint)
         self.digest_board = DigestBoard(self.driver, self.driver.digests, on_divergence=self._keep_diverging_state)
@@ -162,16 +172,20 @@ class Parts:
             methods.RAFT_LEAVE: self.members.leave,
             methods.RAFT_DIGEST: self.digest_board.report,
             methods.RAFT_ROTATE_KEY: self.key_rotation.handle,
+            methods.AUDIT: AuditDoor(self.audit).read,
             **dispatcher_handlers(lambda: self.dispatcher, managers=self.facts.manager_peers),
             **api.handlers(),
         }
         router.add_sink(methods.RAFT_MESSAGES, door.messages)
+        for method in REFUSALS_NOTED & handlers.keys():
+            handlers[method] = noting_refusals(self.audit, handlers[method])
         for method, handler in handlers.items():
             is_proxied = method.serves is Serves.LEADER_PROXY
             router.add(method, self.proxy.wrap(method, handler) if is_proxied else handler)
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start everything that runs for this manager's whole life."""
+        await nursery.start(self.audit.run)
         await nursery.start(self.peers.run)
         await nursery.start(self.snapshots.run)
         await nursery.start(self.leader_link.run)
@@ -259,11 +273,18 @@ class Parts:
         raise Unavailable(f"member {member_id:x} cannot be reached ({'; '.join(reasons) or 'it has no address'})")
 
     def _snapshot_saved(self, meta: SnapshotMeta) -> None:
-        self.driver.snapshot_saved(
+        saved = partial(
+            self.driver.snapshot_saved,
             meta,
             keep_entries=self._raft_config().log_entries_for_slow_followers,
             recorded=lambda: self.snapshots.prune(meta),
         )
+        # What the audit trail lacks after a crash is derived from the log again: until it is durable the log stays.
+        self.audit.once_kept(meta.index, saved)
+
+    async def _reseal_files(self) -> None:
+        await self.snapshots.reseal()
+        await self.audit.reseal()
 
     def _keep_diverging_state(self) -> None:
         """Before this log is set aside: the state in memory may be wrong where everything on disk is right."""

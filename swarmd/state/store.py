@@ -24,6 +24,7 @@ from swarmd.state.selection import Selection
 from swarmd.state.selectors import By
 from swarmd.state.snapshot import Capture, Contents, SnapshotReader, capture
 from swarmd.state.tables import Rows, Tables
+from swarmd.state.tap import Tap
 from swarmd.state.transaction import Transaction
 from swarmd.state.watch import EVENTS_MAX, Route, Router, Subscription
 from swarmd.state.watcher import Watcher
@@ -48,6 +49,7 @@ class State:
         self._history = History()
         self.digest = digests.START
         """Running SHA-256 over (entry index, body, verdict): equal on all members at equal `index`."""
+        self.tap: Tap | None = None
 
     @property
     def index(self) -> int:
@@ -179,6 +181,8 @@ class State:
                 for rows, old, new in writes:
                     router.publish(rows.table, old, new, index, command.at)
                 router.wake()
+        if self.tap is not None:
+            self.tap.applied(index, command, outcome, plan.writes.values() if verdict is _APPLIED else (), len(body))
         return outcome
 
     def skip(self, index: int, body: bytes) -> None:
@@ -226,11 +230,14 @@ class State:
 
     def adopt(self, contents: Contents) -> None:
         """Become what a snapshot holds, at once. The contents belong to the state afterwards."""
+        before = self.index
         self._tables = contents.tables
         self._results = Results(contents.results.copy(), contents.results.horizon, results_max=self._results_max)
         self.digest = contents.digest
         self._history.begin_at(self.index)
         self._router.cut_off_all()
+        if self.tap is not None:
+            self.tap.restored(before, self.index)
 
     def state_hash(self) -> bytes:
         """SHA-256 of all content: equal on members of equal `index`, whatever the order of their dicts.
