@@ -964,10 +964,18 @@ def test_threat_36_a_copied_identity_evicts_a_few_times_and_no_more(target: Targ
     assert all(isinstance(refusal, Unavailable) for refusal in refusals)
 
 
-not_audited = pytest.mark.xfail(reason="refusals are not in the audit yet", strict=True)
+def test_threat_01_is_audited(target: Target) -> None:
+    wrong = new_token(root_digest(target.known.root), _dice(101))
+
+    async def main() -> bool:
+        _, csr = new_key_and_csr()
+        for port in target.ports:
+            await issue_refusal(target, {"csr": csr, "token": wrong}, source="127.1.0.101", port=port)
+        return await audited(target, "127.1.0.101") and not await audited(target, wrong)
+
+    assert in_trio(main)
 
 
-@not_audited
-@pytest.mark.parametrize("word", ["token", "duplicate identity"])
-def test_threats_01_and_36_are_audited(target: Target, word: str) -> None:
-    assert in_trio(lambda: audited(target, word))
+@pytest.mark.xfail(reason="that an identity is used twice is in the log, not in the audit", strict=True)
+def test_threat_36_is_audited(target: Target) -> None:
+    assert in_trio(lambda: audited(target, "used twice"))
