@@ -36,7 +36,7 @@ nightly: venv
 	$(BIN)/python tests/simulation/run.py --seeds 2000 --safety-ms 10000
 	$(BIN)/python tests/simulation/run.py --seeds 2000 --machine state
 	$(BIN)/python tests/simulation/run.py --seeds 2000 --machine contested
-	for i in 1 2 3 4 5; do SWARM_CHAOS_S=180 SWARM_CHAOS_SEED=$$i $(BIN)/python -m pytest tests/e2e || exit 1; done
+	for i in 1 2 3 4 5; do SWARM_LONG=1 SWARM_CHAOS_S=180 SWARM_CHAOS_SEED=$$i $(BIN)/python -m pytest tests/e2e || exit 1; done
 	$(MAKE) chaos SECONDS=1800 MANAGERS=5 FAULTS=all
 
 test: venv
