@@ -88,6 +88,10 @@ class Enrolled(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     key: bytes
     subject: Subject
 
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"Enrolled({self.subject!r})"
+
 
 def joining_dial(hello: Callable[[], Hello]) -> Dial:
     """The `Dial` of production: TLS under `root` to a manager by the name `swarm-ca`."""

@@ -55,6 +55,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     certificate: bytes
     key: bytes
 
+    def __repr__(self) -> str:
+        """Without the key: representations end in logs and tracebacks."""
+        return f"Identity(certificate=<{len(self.certificate)} bytes>)"
+
 
 class Founding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A new swarm, decided and not yet durable."""

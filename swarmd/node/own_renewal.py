@@ -60,7 +60,7 @@ def _cluster_of(directory: StateDirectory, subject: Subject) -> Cluster:
     if not (directory.raft / LOG_NAME).is_file():
         raise Invalid("it has no log")
     with copy_of_log(directory.raft) as path:
-        store = LogStore.open(path, sealer_for(path, directory.data_keys))
+        store = LogStore.open(path, sealer_for(path, directory.data_keys, directory.seal))
         try:
             return _checked(offline_log(store, directory), subject)
         finally:
