@@ -14,7 +14,7 @@ from swarmctl.render.audit import audit_document, audit_name, audit_table
 from swarmctl.show import Kind, show_list
 from swarmctl.values import parse_duration, parse_integer
 from swarmd.errors import FailedPrecondition, Invalid
-from swarmd.wire.audit import GAP, AuditRecord, AuditRequest, first_broken
+from swarmd.wire.audit import DAMAGED, GAP, AuditRecord, AuditRequest, first_broken
 from swarmd.wire.methods import AUDIT
 from swarmd.wire.watch import KINDS
 
@@ -79,7 +79,12 @@ def show_audit(call: Invocation, wanted: AuditFilter) -> None:
 
 def verify_audit(call: Invocation) -> None:
     """Compute the chain anew from all that is kept. Raises `FailedPrecondition` naming where it breaks."""
-    records = [record for record in _read(call, AuditRequest()) if record.chain or record.index]
+    found = _read(call, AuditRequest())
+    if (unreadable := next((record for record in found if record.result == DAMAGED), None)) is not None:
+        raise FailedPrecondition(
+            f"the chain breaks: {unreadable.what}", hint="compare with another manager's audit trail"
+        )
+    records = [record for record in found if record.index]
     broken = first_broken(records)
     if broken is not None:
         raise FailedPrecondition(

@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 from msgspec.structs import replace
+from trio.testing import MockClock
 
 from swarmd.errors import Unavailable
 from swarmd.manager.audit import audit_log
@@ -26,8 +27,6 @@ from swarmd.wire.audit import AuditRecord, first_broken
 from tests.unit.manager.audit.audited import AT, Member, service, task
 
 T = TypeVar("T")
-
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 
 class World:
@@ -87,7 +86,7 @@ def names(records: list[AuditRecord]) -> list[str]:
     return [record.changes[0].name if record.changes else record.what for record in records]
 
 
-async def test_what_is_applied_can_be_read_at_once_and_is_chained(world: World) -> None:
+async def test_what_is_applied_can_be_read_at_once_and_is_chained(world: World, autojump_clock: MockClock) -> None:
     async with world.running():
         world.create("a", "b")
         world.member.write(lambda tx: tx.remove(Table.SERVICE, "a"))
@@ -101,7 +100,7 @@ async def test_what_is_applied_can_be_read_at_once_and_is_chained(world: World) 
     assert first_broken(found) is None
 
 
-async def test_what_does_not_count_is_not_even_queued(world: World) -> None:
+async def test_what_does_not_count_is_not_even_queued(world: World, autojump_clock: MockClock) -> None:
     async with world.running():
         await trio.testing.wait_all_tasks_blocked()
         works = world.works
@@ -112,7 +111,7 @@ async def test_what_does_not_count_is_not_even_queued(world: World) -> None:
         assert world.works == works
 
 
-async def test_a_burst_is_written_together(world: World) -> None:
+async def test_a_burst_is_written_together(world: World, autojump_clock: MockClock) -> None:
     async with world.running():
         await trio.testing.wait_all_tasks_blocked()
         works = world.works
@@ -122,17 +121,17 @@ async def test_a_burst_is_written_together(world: World) -> None:
         assert len(await world.records()) == audit_log.BATCH_MAX
 
 
-async def test_a_log_that_is_applied_again_adds_what_is_missing_and_nothing_twice(world: World) -> None:
+async def test_a_log_that_is_applied_again_adds_what_is_missing_and_nothing_twice(
+    world: World, autojump_clock: MockClock
+) -> None:
     async with world.running():
         world.create("a", "b")
         first = await world.records()
-    state = world.next_life()
     later = Member()
     later.replay(world.member.bodies)
     later.bodies = list(world.member.bodies)
     later.write(lambda tx: tx.create(service("c", "c")))
     again = world.next_life(bodies=later.bodies)
-    del state
     async with again.running():
         again.replay()
         found = await again.records()
@@ -141,7 +140,7 @@ async def test_a_log_that_is_applied_again_adds_what_is_missing_and_nothing_twic
     assert first_broken(found) is None
 
 
-async def test_a_crash_before_the_write_loses_nothing(world: World) -> None:
+async def test_a_crash_before_the_write_loses_nothing(world: World, autojump_clock: MockClock) -> None:
     await world.log.open(world.opening, world.member.state)
     world.create("a")  # and `run` never came to it
     assert world.log._store is not None
@@ -152,7 +151,7 @@ async def test_a_crash_before_the_write_loses_nothing(world: World) -> None:
         assert names(await again.records()) == ["a"]
 
 
-async def test_two_members_write_the_same(world: World, tmp_path: Path) -> None:
+async def test_two_members_write_the_same(world: World, autojump_clock: MockClock, tmp_path: Path) -> None:
     other = World(tmp_path / "other")
     async with world.running(), other.running():
         world.create("a", "b", "c")
@@ -160,7 +159,7 @@ async def test_two_members_write_the_same(world: World, tmp_path: Path) -> None:
         assert await other.records() == await world.records()
 
 
-async def test_what_came_as_a_snapshot_is_one_gap(world: World, tmp_path: Path) -> None:
+async def test_what_came_as_a_snapshot_is_one_gap(world: World, autojump_clock: MockClock, tmp_path: Path) -> None:
     ahead = Member()
     for name in "abc":
         ahead.write(lambda tx, name=name: tx.create(service(name, name)))  # type: ignore[misc]
@@ -179,7 +178,7 @@ async def test_what_came_as_a_snapshot_is_one_gap(world: World, tmp_path: Path) 
 
 
 async def test_a_start_from_a_snapshot_beyond_the_file_is_a_gap_and_one_within_is_none(
-    world: World, tmp_path: Path
+    world: World, autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     world.create("a", "b")  # before the trail was opened: as if restored
     async with world.running():
@@ -190,7 +189,7 @@ async def test_a_start_from_a_snapshot_beyond_the_file_is_a_gap_and_one_within_i
         assert len(await again.records()) == 1
 
 
-async def test_the_position_moves_with_entries_that_do_not_count(world: World) -> None:
+async def test_the_position_moves_with_entries_that_do_not_count(world: World, autojump_clock: MockClock) -> None:
     """Or a snapshot of nothing but task traffic would look like a gap after the next start."""
     kept: list[int] = []
     async with world.running():
@@ -205,7 +204,7 @@ async def test_the_position_moves_with_entries_that_do_not_count(world: World) -
         assert names(await again.records()) == ["a"]
 
 
-async def test_a_snapshot_waits_until_the_trail_is_durable(world: World) -> None:
+async def test_a_snapshot_waits_until_the_trail_is_durable(world: World, autojump_clock: MockClock) -> None:
     kept: list[int] = []
     async with world.running():
         world.create("a")
@@ -217,7 +216,9 @@ async def test_a_snapshot_waits_until_the_trail_is_durable(world: World) -> None
         assert kept == [1, 1]
 
 
-async def test_too_many_at_once_become_a_gap_that_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_at_once_become_a_gap_that_says_so(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(audit_log, "PENDING_MAX", 3)
     async with world.running():
         world.create(*"abcdef")
@@ -228,7 +229,9 @@ async def test_too_many_at_once_become_a_gap_that_says_so(world: World, monkeypa
     assert names(after[4:]) == ["g"]
 
 
-async def test_a_full_disk_stops_it_with_one_warning_and_it_goes_on(world: World, caplog: Any) -> None:
+async def test_a_full_disk_stops_it_with_one_warning_and_it_goes_on(
+    world: World, autojump_clock: MockClock, caplog: Any
+) -> None:
     caplog.set_level(logging.INFO)
     kept: list[int] = []
     async with world.running():
@@ -261,7 +264,7 @@ def damaged(*_: Any, **__: Any) -> None:
     raise StorageDamaged("not what was written")
 
 
-async def test_a_file_that_goes_bad_is_set_aside_and_begun_anew(world: World) -> None:
+async def test_a_file_that_goes_bad_is_set_aside_and_begun_anew(world: World, autojump_clock: MockClock) -> None:
     async with world.running():
         world.create("a")
         await world.records()
@@ -281,7 +284,7 @@ async def test_a_file_that_goes_bad_is_set_aside_and_begun_anew(world: World) ->
     assert found[0].what.startswith("entries 1..1 are not told of: what was kept of them is in audit.db.damaged-1")
 
 
-async def test_a_file_that_cannot_be_opened_at_the_start_stops_nobody(world: World) -> None:
+async def test_a_file_that_cannot_be_opened_at_the_start_stops_nobody(world: World, autojump_clock: MockClock) -> None:
     world.refusal = StorageFull("no space left")
     async with world.running():
         world.create("a")
@@ -291,7 +294,9 @@ async def test_a_file_that_cannot_be_opened_at_the_start_stops_nobody(world: Wor
         assert names(await world.records()) == ["a"]
 
 
-async def test_a_defect_in_telling_ends_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_defect_in_telling_ends_nothing(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any) -> None:
         raise TypeError("a defect")
 
@@ -305,7 +310,9 @@ async def test_a_defect_in_telling_ends_nothing(world: World, monkeypatch: pytes
     assert found[0].what == "entries 1..1 are not told of: it could not be put into words"
 
 
-async def test_notes_are_kept_apart_also_those_from_before_the_file_was_open(world: World) -> None:
+async def test_notes_are_kept_apart_also_those_from_before_the_file_was_open(
+    world: World, autojump_clock: MockClock
+) -> None:
     world.log.note("node.list", "node:w1", "10.0.0.9:1", "node w1 was removed from the swarm")
     async with world.running():
         world.create("a")
@@ -322,7 +329,7 @@ async def test_notes_are_kept_apart_also_those_from_before_the_file_was_open(wor
         assert len(await world.records()) == 1
 
 
-async def test_the_end_writes_what_waits(world: World) -> None:
+async def test_the_end_writes_what_waits(world: World, autojump_clock: MockClock) -> None:
     async with world.running():
         world.create("a")
         world.log.note("cluster.unlock", "operator@n", "", "wrong key")
@@ -333,7 +340,7 @@ async def test_the_end_writes_what_waits(world: World) -> None:
         assert [row.record.what for row in await again.log.read(Part.OWN)] == ["cluster.unlock"]
 
 
-async def test_another_data_key_seals_everything_anew(world: World) -> None:
+async def test_another_data_key_seals_everything_anew(world: World, autojump_clock: MockClock) -> None:
     world.sealer = Sealer({1: b"k" * 32, 2: b"l" * 32}, 2, b"context")
     old = Sealer({1: b"k" * 32}, 1, b"context")
     store, _ = open_or_begin(world.path, old)
@@ -346,7 +353,7 @@ async def test_another_data_key_seals_everything_anew(world: World) -> None:
     new.close()
 
 
-async def test_records_of_one_entry_are_told_from_its_own_objects(world: World) -> None:
+async def test_records_of_one_entry_are_told_from_its_own_objects(world: World, autojump_clock: MockClock) -> None:
     """References are queued: what changes afterwards must not show in an earlier record."""
     async with world.running():
         world.create("a")
