@@ -10,21 +10,17 @@ from enum import IntEnum
 
 import msgspec
 
-from swarmd.model.common import NO_ANNOTATIONS, Annotations, Meta
+from swarmd.model.common import NO_ANNOTATIONS, Annotations, Driver, Meta
+from swarmd.model.endpoints import Endpoint, NetworkAttachment
 from swarmd.model.extensions import Extension, Resource
+from swarmd.model.modes import JobStatus, Rebalancing, UpdateStatus
 from swarmd.model.networks import Network
 from swarmd.model.payloads import Config, Secret
+from swarmd.model.placement import GenericResource, PlacementFailure, Platform, Plugin
 from swarmd.model.references import VolumeAttachment
 from swarmd.model.specs import ClusterSpec, NodeSpec, ServiceSpec, TaskSpec
 from swarmd.model.states import NodeState, Role, TaskState
 from swarmd.model.volumes import Volume
-
-
-class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """`architecture` as in `uname -m`, `os` in lower case."""
-
-    architecture: str = ""
-    os: str = ""
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -32,6 +28,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 
     nano_cpus: int = 0
     memory_bytes: int = 0
+    generic: tuple[GenericResource, ...] = ()
 
 
 class NodeDescription(
@@ -48,6 +45,8 @@ class NodeDescription(
     """Names of the features the node's software has (foundations: Version skew)."""
     engine_error: str = ""
     """Why the executor takes no tasks, if it does not."""
+    plugins: tuple[Plugin, ...] = ()
+    """What the engine can do beyond itself, if it says."""
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -113,6 +112,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     description: NodeDescription = NodeDescription()
     status: NodeStatus = NodeStatus()
     certificate: NodeCertificate = NodeCertificate()
+    attachments: tuple[NetworkAttachment, ...] = ()
+    """The node's own address in each network that its tasks are in."""
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -124,6 +125,10 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     spec_version: int = 0
     previous_spec: ServiceSpec | None = None
     previous_spec_version: int = 0
+    update_status: UpdateStatus | None = None
+    job_status: JobStatus | None = None
+    endpoint: Endpoint | None = None
+    rebalancing: Rebalancing | None = None
 
 
 class ContainerStatus(
@@ -148,6 +153,8 @@ class TaskStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     applied_by: str = ""
     applied_at: float = 0.0
     running_at: float = 0.0
+    unplaced: PlacementFailure | None = None
+    """Why the task still waits for a node; `err` says the same in one line."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -168,6 +175,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     annotations: Annotations = NO_ANNOTATIONS
     """Of this very task; none of a service's tasks has any."""
     volumes: tuple[VolumeAttachment, ...] = ()
+    endpoint: Endpoint | None = None
+    """The service's when the task passed the allocator; host ports are taken on its node."""
+    networks: tuple[NetworkAttachment, ...] = ()
+    log_driver: Driver | None = None
+    assigned_generic_resources: tuple[GenericResource, ...] = ()
+    job_iteration: int = 0
 
     @property
     def name(self) -> str:

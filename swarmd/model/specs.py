@@ -11,7 +11,10 @@ from typing import Final
 
 import msgspec
 
-from swarmd.model.common import IndexEntry
+from swarmd.model.common import Driver, IndexEntry
+from swarmd.model.endpoints import EndpointSpec
+from swarmd.model.modes import Mode, Replicated, ServiceDependency, UpdateConfig
+from swarmd.model.placement import GenericResource, Placement
 from swarmd.model.references import ConfigReference, NetworkAttachmentConfig, NetworkAttachmentSpec, SecretReference
 from swarmd.model.states import Availability, Membership, Role, TokenlessJoin
 
@@ -19,6 +22,10 @@ DEFAULT_STOP_GRACE_S: Final = 10.0
 DEFAULT_RESTART_DELAY_S: Final = 5.0
 DEFAULT_HEARTBEAT_PERIOD_S: Final = 5.0
 DEFAULT_TASK_HISTORY: Final = 5
+DEFAULT_ADDRESS_POOL: Final = "10.0.0.0/8"
+DEFAULT_SUBNET_SIZE: Final = 20
+"""Bits: 4,096 addresses a network. SwarmKit's 24 leaves no room for a service of 250 tasks."""
+DEFAULT_VXLAN_PORT: Final = 4789
 DEFAULT_CERTIFICATE_EXPIRY_S: Final = 90 * 24 * 3600.0
 
 
@@ -65,10 +72,11 @@ class RestartPolicy(
 class ResourceLimits(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
 ):
-    """An amount of CPU (10^-9 cores) and memory (bytes); 0 means none stated."""
+    """An amount of CPU (10^-9 cores) and memory (bytes), 0 means none stated; and of other kinds, to be reserved."""
 
     nano_cpus: int = 0
     memory_bytes: int = 0
+    generic: tuple[GenericResource, ...] = ()
 
 
 class ResourceRequirements(
@@ -78,13 +86,6 @@ class ResourceRequirements(
 
     limits: ResourceLimits = ResourceLimits()
     reservations: ResourceLimits = ResourceLimits()
-
-
-class Placement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """Where a task may go. Constraints are refused until the scheduler evaluates them."""
-
-    constraints: tuple[str, ...] = ()
-    max_replicas: int = 0
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -98,40 +99,22 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     force_update: int = 0
     networks: tuple[NetworkAttachmentConfig, ...] = ()
     attachment: NetworkAttachmentSpec | None = None
-
-
-class Replicated(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    omit_defaults=True,
-    forbid_unknown_fields=True,
-    gc=False,
-    tag_field="kind",
-    tag="replicated",
-):
-    """Keep `replicas` tasks running, in slots 1, 2, 3 ..."""
-
-    replicas: int = 1
-
-
-class UpdateConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """How a new template reaches the slots: how many are moved at a time (0: all at once), and how long each new task
-    is to run before the next slot takes its turn."""
-
-    parallelism: int = 1
-    delay_s: float = 0.0
+    log_driver: Driver | None = None
+    """None: the swarm's default for new tasks, or else the node's own."""
 
 
 class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """What a service should be. `mode` becomes a union as further modes arrive."""
+    """What a service should be. `rollback` is how the previous template comes back."""
 
     name: str
     labels: dict[str, str] = {}
     task: TaskSpec
-    mode: Replicated = Replicated()
+    mode: Mode = Replicated()
     update: UpdateConfig = UpdateConfig()
     indices: tuple[IndexEntry, ...] = ()
+    rollback: UpdateConfig = UpdateConfig()
+    endpoint: EndpointSpec = EndpointSpec()
+    depends_on: tuple[ServiceDependency, ...] = ()
 
 
 class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -207,6 +190,23 @@ class RaftConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     log_entries_for_slow_followers: int = 500
 
 
+class TaskDefaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """What a new task gets if its service does not say."""
+
+    log_driver: Driver | None = None
+
+
+class NetworkDefaults(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """Where subnets of new networks come from: pools (CIDR), how many bits of them name a network, and the UDP port of
+    VXLAN."""
+
+    default_address_pools: tuple[str, ...] = (DEFAULT_ADDRESS_POOL,)
+    subnet_size: int = DEFAULT_SUBNET_SIZE
+    vxlan_port: int = DEFAULT_VXLAN_PORT
+
+
 class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """The swarm's settings. Its name stays `default`."""
 
@@ -218,3 +218,5 @@ class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     raft: RaftConfig = RaftConfig()
     encryption: EncryptionConfig = EncryptionConfig()
     indices: tuple[IndexEntry, ...] = ()
+    task_defaults: TaskDefaults = TaskDefaults()
+    networks: NetworkDefaults = NetworkDefaults()

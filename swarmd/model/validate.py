@@ -22,18 +22,20 @@ from swarmd.model.checks import (
     check_text,
 )
 from swarmd.model.image import image_problem
+from swarmd.model.modes import Replicated, UpdateConfig
+from swarmd.model.placement import Placement
 from swarmd.model.quote import quote
 from swarmd.model.specs import (
     ClusterSpec,
     ContainerSpec,
+    NetworkDefaults,
     NodeSpec,
-    Placement,
     RaftConfig,
     ResourceLimits,
     ResourceRequirements,
     RestartPolicy,
     ServiceSpec,
-    TaskSpec,
+    TaskDefaults,
 )
 from swarmd.model.validate_ca import check_ca
 
@@ -66,7 +68,7 @@ def validate_service_spec(spec: ServiceSpec) -> None:
     """Raise `Invalid` unless `spec` could run (reference api-and-cli 1.5)."""
     check_name(spec.name, "service")
     check_labels(spec.labels, "$.labels")
-    check_integer(spec.mode.replicas, "$.mode.replicas", "replicas", maximum=REPLICAS_MAX)
+    _check_mode(spec)
     _check_container(spec.task.container, "$.task.container")
     _check_resources(spec.task.resources, "$.task.resources")
     _check_restart(spec.task.restart, "$.task.restart")
@@ -74,7 +76,9 @@ def validate_service_spec(spec: ServiceSpec) -> None:
     check_integer(spec.task.force_update, "$.task.force_update", "the force counter")
     check_integer(spec.update.parallelism, "$.update.parallelism", "the update parallelism", maximum=REPLICAS_MAX)
     check_duration(spec.update.delay_s, "$.update.delay_s", "the update delay")
-    _check_not_offered(spec.task)
+    _check_update_not_offered(spec.update, "$.update")
+    _check_update_not_offered(spec.rollback, "$.rollback")
+    _check_not_offered(spec)
     check_indices(spec.indices, "$.indices")
     check_size(spec)
 
@@ -111,6 +115,10 @@ def validate_cluster_spec(spec: ClusterSpec) -> None:
         maximum=HEARTBEAT_PERIOD_S_MAX,
     )
     check_ca(spec.ca, "$.ca")
+    if spec.task_defaults != TaskDefaults():
+        raise Invalid("defaults of tasks are not acted upon yet", field="$.task_defaults", hint="leave them out")
+    if spec.networks != NetworkDefaults():
+        raise Invalid("networks are not made yet", field="$.networks", hint="leave the settings out")
     _check_raft(spec.raft, "$.raft")
     check_indices(spec.indices, "$.indices")
     check_size(spec)
@@ -138,16 +146,38 @@ def _check_container(spec: ContainerSpec, path: str) -> None:
     check_duration(spec.stop_grace_period_s, f"{path}.stop_grace_period_s", "the stop grace period")
 
 
-def _check_not_offered(spec: TaskSpec) -> None:
+def _check_mode(spec: ServiceSpec) -> None:
+    if not isinstance(spec.mode, Replicated):
+        raise Invalid("services of this mode are not run yet", field="$.mode", hint="replicated is")
+    check_integer(spec.mode.replicas, "$.mode.replicas", "replicas", maximum=REPLICAS_MAX)
+
+
+def _check_update_not_offered(config: UpdateConfig, path: str) -> None:
+    """The update settings that the state can hold and nothing acts upon yet."""
+    if config != UpdateConfig(parallelism=config.parallelism, delay_s=config.delay_s):
+        raise Invalid("of the update settings only parallelism and delay are acted upon yet", field=path)
+
+
+def _check_not_offered(service: ServiceSpec) -> None:
     """What the state can hold and nothing acts upon yet, and what only the swarm itself may ask for."""
+    spec = service.task
     for field, value in (
         ("$.task.networks", spec.networks),
+        ("$.task.log_driver", spec.log_driver),
+        ("$.endpoint.ports", service.endpoint.ports),
+        ("$.endpoint.mode", service.endpoint.mode),
+        ("$.depends_on", service.depends_on),
+        ("$.task.placement.preferences", spec.placement.preferences),
+        ("$.task.placement.platforms", spec.placement.platforms),
+        ("$.task.placement.strategy", spec.placement.strategy),
+        ("$.task.resources.limits.generic", spec.resources.limits.generic),
+        ("$.task.resources.reservations.generic", spec.resources.reservations.generic),
         ("$.task.container.secrets", spec.container.secrets),
         ("$.task.container.configs", spec.container.configs),
     ):
         if value:
             what = field.rpartition(".")[2]
-            raise Invalid(f"{what} are not given to tasks yet", field=field, hint="leave them out")
+            raise Invalid(f"{what} cannot be given to tasks yet", field=field, hint="leave them out")
     if spec.attachment is not None:
         raise Invalid("a service cannot be a network attachment", field="$.task.attachment", hint="leave it out")
 

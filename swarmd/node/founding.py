@@ -31,7 +31,7 @@ from swarmd.pki import Authority, fingerprint, new_key_and_csr, new_token, read_
 from swarmd.raft import Entry, EntryKind, HardState, Member
 from swarmd.raft.membership import bootstrap_configuration
 from swarmd.state.command import CommandId, encode_command
-from swarmd.state.features import KINDS, SECURITY
+from swarmd.state.features import KINDS, ORCHESTRATION, SECURITY
 from swarmd.state.store import State
 from swarmd.storage.data_keys import load
 from swarmd.storage.disk_seal import DiskSeal
@@ -41,7 +41,7 @@ from swarmd.storage.log_store import LogBatch, LogIdentity, LogStore
 from swarmd.storage.sealing import Sealer, sealing_context
 from swarmd.wire.raft_codec import encode_runs
 
-FEATURES: Final = ("base.1", "join.1", KINDS, SECURITY)
+FEATURES: Final = ("base.1", "join.1", KINDS, ORCHESTRATION, SECURITY)
 """What this version can do, announced by every node (foundations: Version skew)."""
 
 FOUNDING_ENTRIES: Final = 3

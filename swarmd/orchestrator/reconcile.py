@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swarmd.model import TaskState
+from swarmd.model import Replicated, TaskState
 from swarmd.orchestrator.history import reap
 from swarmd.orchestrator.replicated import Reconciled, ReplicatedPass, is_full, want
 from swarmd.state.transaction import Transaction
@@ -27,6 +27,8 @@ def reconcile(tx: Transaction, service_id: str) -> Reconciled:
     service = tx.service(service_id)
     if service is None:
         return Reconciled(_remove_all(tx, service_id))
+    if not isinstance(service.spec.mode, Replicated):  # refused by the control API until there is a pass for it
+        return Reconciled()
     return ReplicatedPass(tx, service).run()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from swarmd.model import Node, Service, Task, TaskSpec, TaskState, TaskStatus
+from swarmd.model import Node, Replicated, Service, Task, TaskSpec, TaskState, TaskStatus
 from swarmd.orchestrator.facts import evicts, has_ended, is_held
 from swarmd.orchestrator.restart import may_restart, release_at, start_at
 from swarmd.orchestrator.slots import Slot, choose_kept, free_numbers, slots_of
@@ -60,7 +60,9 @@ class ReplicatedPass:
         """Do as much as one transaction should hold."""
         slots = slots_of(self._tx.tasks_of_service(self._service.id, unchecked=True))
         occupied = [slot for slot in slots.values() if slot.is_occupied]
-        replicas = self._service.spec.mode.replicas
+        mode = self._service.spec.mode
+        assert isinstance(mode, Replicated)
+        replicas = mode.replicas
         kept, _ = choose_kept(occupied, replicas, self._node)
         taken = {slot.number for slot in kept}
         missing = free_numbers(taken, replicas - len(kept))

@@ -8,16 +8,21 @@ from typing import Final
 from swarmd.model import (
     Cluster,
     Config,
+    EndpointSpec,
     Extension,
     Membership,
     Network,
+    NetworkDefaults,
     Node,
     RemovedNode,
+    Replicated,
     Resource,
     Role,
     Secret,
     Service,
     StoredObject,
+    TaskDefaults,
+    UpdateConfig,
     Volume,
 )
 from swarmd.state.keys import is_special_service
@@ -29,7 +34,16 @@ one's own; claims of the indexes that belong to these."""
 SECURITY: Final = "security.1"
 """Root rotation, autolock, fingerprints of certificates, sealed payloads: fields of cluster, node and secret."""
 
+ORCHESTRATION: Final = "orchestration.1"
+"""Modes other than replicated, the whole update settings, endpoints, preferences, platforms, generic resources: fields
+of service, node and cluster, and what tasks have of them."""
+
 _NEW_KINDS: Final[frozenset[type]] = frozenset({Network, Secret, Config, Volume, Extension, Resource})
+
+_NO_UPDATE_CONFIG: Final = UpdateConfig()
+_NO_ENDPOINT: Final = EndpointSpec()
+_NO_TASK_DEFAULTS: Final = TaskDefaults()
+_NO_NETWORK_DEFAULTS: Final = NetworkDefaults()
 
 _FIRST_INDEXES: Final = frozenset(
     {
@@ -58,6 +72,8 @@ def raised_feature_level(level: Iterable[str], nodes: Iterable[Node]) -> tuple[s
 def feature_needed(object: StoredObject) -> str:
     """The feature that every manager must have before `object` may stand in the log; "" if it could from the first
     version on. Tasks are not looked at: they are made after a service that was."""
+    if _is_of_orchestration(object):
+        return ORCHESTRATION
     if _is_of_security(object):
         return SECURITY
     if isinstance(object, Node | Cluster):
@@ -67,6 +83,33 @@ def feature_needed(object: StoredObject) -> str:
     else:
         is_new = type(object) in _NEW_KINDS
     return KINDS if is_new else ""
+
+
+def _is_of_orchestration(object: StoredObject) -> bool:
+    """Whoever knows these fields knows all that is older, too."""
+    if isinstance(object, Service):
+        spec = object.spec
+        return bool(
+            not isinstance(spec.mode, Replicated)
+            or spec.update != UpdateConfig(parallelism=spec.update.parallelism, delay_s=spec.update.delay_s)
+            or spec.rollback != _NO_UPDATE_CONFIG
+            or spec.endpoint != _NO_ENDPOINT
+            or spec.depends_on
+            or spec.task.log_driver
+            or spec.task.resources.reservations.generic
+            or spec.task.placement.preferences
+            or spec.task.placement.platforms
+            or spec.task.placement.strategy
+            or object.update_status
+            or object.job_status
+            or object.endpoint
+            or object.rebalancing
+        )
+    if isinstance(object, Node):
+        return bool(object.description.resources.generic or object.description.plugins or object.attachments)
+    if isinstance(object, Cluster):
+        return bool(object.spec.task_defaults != _NO_TASK_DEFAULTS or object.spec.networks != _NO_NETWORK_DEFAULTS)
+    return False
 
 
 def _is_of_security(object: StoredObject) -> bool:

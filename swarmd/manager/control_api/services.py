@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from swarmd.errors import AlreadyExists, Conflict, Invalid, NotFound, Unimplemented
 from swarmd.manager.control_api.access import Access
 from swarmd.manager.control_api.filters import check_size, has_name, has_prefix, prefixed
-from swarmd.model import NodeState, Service, TaskState, validate_service_spec
+from swarmd.model import NodeState, Replicated, Service, TaskState, validate_service_spec
 from swarmd.state.command import Table
 from swarmd.state.store import State
 from swarmd.state.transaction import Transaction
@@ -148,12 +148,14 @@ def _candidates(state: State, request: ListServices) -> Iterable[Service]:
 
 
 def _view(state: State, service: Service) -> ServiceView:
+    mode = service.spec.mode
+    desired = mode.replicas if isinstance(mode, Replicated) else 0
     running = 0
     for task in state.tasks_of_service(service.id):
         if task.status.state is TaskState.RUNNING:
             node = state.node(task.node_id)
             running += node is not None and node.status.state is not NodeState.DOWN
-    return ServiceView(service=service, running=running, desired=service.spec.mode.replicas)
+    return ServiceView(service=service, running=running, desired=desired)
 
 
 def _require_id(id: str) -> None:
