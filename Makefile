@@ -21,6 +21,7 @@ bench: venv
 	@$(BIN)/python -m tests.bench.run $(ONLY)
 
 # Whole clusters in a simulator. SEEDS=n of them, or SEED=k once more (with WEATHER and SAFETY_MS as a failure printed them).
+# MACHINE=plane: the whole control plane over a log that keeps Raft's promises, with fake nodes, users and faults.
 simulate: venv
 	@$(BIN)/python tests/simulation/run.py --seeds $(if $(SEED),$(SEED)-$(SEED),$(or $(SEEDS),1000)) \
 		--machine $(or $(MACHINE),register) $(if $(SAFETY_MS),--safety-ms $(SAFETY_MS)) --weather '$(WEATHER)'
@@ -36,6 +37,7 @@ nightly: venv
 	$(BIN)/python tests/simulation/run.py --seeds 2000 --safety-ms 10000
 	$(BIN)/python tests/simulation/run.py --seeds 2000 --machine state
 	$(BIN)/python tests/simulation/run.py --seeds 2000 --machine contested
+	$(BIN)/python tests/simulation/run.py --seeds 4000 --machine plane
 	for i in 1 2 3 4 5; do SWARM_LONG=1 SWARM_CHAOS_S=180 SWARM_CHAOS_SEED=$$i $(BIN)/python -m pytest tests/e2e || exit 1; done
 	$(MAKE) chaos SECONDS=1800 MANAGERS=5 FAULTS=all
 

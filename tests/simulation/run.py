@@ -14,10 +14,13 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.simulation.machine import RegisterMachine
+from tests.simulation.plane import life as plane
 from tests.simulation.shrink import reduce
 from tests.simulation.state_machine import ContestedMachine, StateMachine
 from tests.simulation.world import simulate
 
+PLANE: Final = "plane"
+"""Lives of the whole control plane instead."""
 LOT: Final = 50
 """Lives that a process is given at once."""
 MACHINES: Final[dict[str, Any]] = {"register": RegisterMachine, "state": StateMachine, "contested": ContestedMachine}
@@ -28,7 +31,16 @@ def live(
 ) -> tuple[Counter[str], list[tuple[int, str]]]:
     """Counts of what the lives contained, and each failure with its reduced form."""
     lived: Counter[str] = Counter()
-    failures = []
+    failures: list[tuple[int, str]] = []
+    if machine == PLANE:
+        for seed in seeds:
+            try:
+                lived += plane.simulate(seed)
+                lived["lives"] += 1
+            except Exception as error:  # noqa: BLE001 - whatever ends a life is what we look for
+                replay = f"make simulate MACHINE={PLANE} SEED={seed}"
+                failures.append((seed, f"seed {seed} failed: {type(error).__name__}: {error}\nreplay: {replay}"))
+        return lived, failures
     how: dict[str, Any] = {"machine_factory": MACHINES[machine], "safety_ms": safety_ms, "weather": weather}
     for seed in seeds:
         try:
@@ -57,7 +69,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="0-199", help="FIRST-LAST, both included, or how many from 0 on")
     parser.add_argument("--safety-ms", type=int, default=4_000, help="how long anything may fail in each life")
-    parser.add_argument("--machine", choices=MACHINES, default="register", help="what the members agree about")
+    parser.add_argument(
+        "--machine", choices=(*MACHINES, PLANE), default="register", help="what the members agree about"
+    )
     parser.add_argument("--weather", default="", help="faults instead of the drawn ones: NAME=VALUE ...")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes side by side")
     arguments = parser.parse_args()

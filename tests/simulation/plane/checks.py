@@ -1,0 +1,124 @@
+"""What must hold: after every entry, and once everything has been calm for long enough."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Final
+
+import trio
+
+from swarmd.model import Availability, Node, NodeState, Replicated, Service, Task, TaskState
+from swarmd.orchestrator.facts import evicts
+from swarmd.state.command import Table
+from swarmd.state.store import State
+from swarmd.state.watch import Route, Subscription
+from tests.simulation.plane.machines import Machine
+
+S = TaskState
+
+STOP_WAIT_S: Final = 60.0
+"""How long a replacement waits for its predecessor (`orchestrator.restart`)."""
+
+
+class Checks:
+    """After every entry, on what it changed."""
+
+    def __init__(self, state: State, machines: dict[str, Machine]) -> None:
+        self._subscription: Subscription = state.subscribe((Route(Table.TASK),), wake=lambda: None)
+        self._machines = machines
+
+    def after_entry(self, state: State) -> None:
+        """Raises `AssertionError` if a task's record says what none may."""
+        for event in self._subscription.take():
+            old, new = event.old, event.new
+            if isinstance(new, Task):
+                _check_task(state, old if isinstance(old, Task) else None, new)
+            elif isinstance(old, Task):
+                self._check_deletion(state, old)
+
+    def _check_deletion(self, state: State, task: Task) -> None:
+        """A record goes only once nothing of it can run."""
+        never_ran = task.status.state < S.ASSIGNED
+        assert task.status.state.is_terminal or never_ran, f"{task.id} was deleted while {task.status.state.name}"
+
+
+def _check_task(state: State, old: Task | None, new: Task) -> None:
+    observed = new.status.state
+    assert observed is not S.REMOVE, f"{new.id} was observed REMOVE"
+    if S.ASSIGNED <= observed < S.REJECTED:
+        assert new.node_id, f"{new.id} is {observed.name} on no node"
+    if old is None:
+        assert observed is S.NEW, f"{new.id} was made {observed.name}"
+        return
+    assert observed >= old.status.state, f"{new.id} went back from {old.status.state.name} to {observed.name}"
+    assert new.desired_state >= old.desired_state, f"{new.id} is wanted less than before"
+    assert old.node_id in ("", new.node_id), f"{new.id} moved from {old.node_id} to {new.node_id}"
+    if old.status.state < S.ASSIGNED and observed is S.ASSIGNED:
+        _check_placement(state, new)
+
+
+def _check_placement(state: State, task: Task) -> None:
+    node = state.node(task.node_id)
+    assert node is not None, f"{task.id} was placed on {task.node_id}, which does not exist"
+    assert node.status.state is NodeState.READY, f"{task.id} was placed on {task.node_id}"
+    assert node.spec.availability is Availability.ACTIVE, f"{task.id} was placed on a node that takes none"
+    held = [other for other in state.tasks_of_node(node.id) if S.ASSIGNED <= other.status.state <= S.RUNNING]
+    memory = sum(other.spec.resources.reservations.memory_bytes for other in held)
+    asked = task.spec.resources.reservations.memory_bytes
+    assert not asked or memory <= node.description.resources.memory_bytes, f"{node.id} is overcommitted by {task.id}"
+
+
+def check_programs(state: State, machines: dict[str, Machine]) -> None:
+    """No two programs of one slot run side by side, save where one cannot be reached or takes too long to stop."""
+    now = trio.current_time()
+    running: dict[tuple[str, int], list[Task]] = defaultdict(list)
+    for machine in machines.values():
+        if not machine.is_heard or now - machine.reachable_since < STOP_WAIT_S:
+            continue
+        for local in machine.tasks.values():
+            if local.is_running:
+                task = state.task(local.task.id) or local.task
+                if task.slot:
+                    running[task.service_id, task.slot].append(task)
+    for (service_id, slot), tasks in running.items():
+        ids = [task.id for task in tasks]
+        assert len(tasks) < 2, f"slot {slot} of {service_id} runs {ids} at the same time"
+
+
+def check_converged(state: State, *, history: int) -> None:
+    """Everything is as the specs say, and explained where it cannot be."""
+    slots: Counter[tuple[str, int]] = Counter()
+    for task in state.tasks():
+        slots[task.service_id, task.slot] += 1
+        assert state.service(task.service_id) is not None, f"{task.id} belongs to no service"
+        if task.desired_state > S.RUNNING and not evicts(state.node(task.node_id)):
+            assert task.status.state.is_terminal or task.status.state < S.ASSIGNED, f"{task.id} still runs"
+    for (service_id, slot), count in slots.items():
+        assert count <= history + 1, f"slot {slot} of {service_id} keeps {count} records"
+    for service in state.services():
+        if isinstance(service.spec.mode, Replicated):
+            _check_replicated(state, service, service.spec.mode.replicas)
+
+
+def _check_replicated(state: State, service: Service, replicas: int) -> None:
+    wanted = [task for task in state.tasks_of_service(service.id) if task.desired_state <= S.RUNNING]
+    running = [task for task in wanted if task.status.state is S.RUNNING]
+    summary = f"{service.spec.name}: {len(running)} of {replicas} run, {len(wanted)} wanted"
+    assert len(wanted) == replicas, summary
+    assert len({task.slot for task in wanted}) == replicas, summary
+    for task in wanted:
+        node = state.node(task.node_id)
+        assert not task.node_id or not evicts(node), f"{summary}; {task.id} is wanted on {task.node_id}, which evicts"
+        assert task.spec == service.spec.task, f"{summary}; {task.id} is of an older template"
+        if task.status.state is not S.RUNNING:
+            assert task.status.state is S.PENDING, f"{summary}; {task.id} is {task.status.state.name}"
+            assert task.status.err, f"{summary}; {task.id} waits without a reason"
+            assert not any(_could_take(state, node, task) for node in state.nodes()), f"{task.id} could be placed"
+
+
+def _could_take(state: State, node: Node, task: Task) -> bool:
+    if node.status.state is not NodeState.READY or node.spec.availability is not Availability.ACTIVE:
+        return False
+    held = [other for other in state.tasks_of_node(node.id) if S.ASSIGNED <= other.status.state <= S.RUNNING]
+    memory = sum(other.spec.resources.reservations.memory_bytes for other in held)
+    return memory + task.spec.resources.reservations.memory_bytes <= node.description.resources.memory_bytes

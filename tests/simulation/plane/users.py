@@ -1,0 +1,209 @@
+"""What people do: services by the product's own control API, nodes by their specs."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+import trio
+from msgspec.structs import replace
+
+from swarmd.errors import SwarmError
+from swarmd.manager.control_api.access import Access
+from swarmd.manager.control_api.services import ServiceHandlers
+from swarmd.model import (
+    Availability,
+    ContainerSpec,
+    Node,
+    Placement,
+    Replicated,
+    ResourceLimits,
+    ResourceRequirements,
+    RestartCondition,
+    RestartPolicy,
+    Role,
+    Service,
+    ServiceSpec,
+    TaskSpec,
+    UpdateConfig,
+)
+from swarmd.state.transaction import Transaction
+from swarmd.wire.control import CreateService, RemoveObject, UpdateService
+from swarmd.wire.frames import Headers
+from swarmd.wire.identity import Caller, Identity
+from swarmd.wire.methods import SERVICE_CREATE, SERVICE_REMOVE, SERVICE_UPDATE, Method
+from tests.simulation.plane.log import Log
+from tests.simulation.plane.weather import Weather
+
+Resp = TypeVar("Resp")
+
+OPERATOR: Final = Caller(identity=Identity(node_id="m1", role=Role.MANAGER, swarm_id="swarm"), is_local=True)
+ZONES: Final = ("a", "b", "")
+MIB: Final = 1 << 20
+NODE_MEMORY: Final = 64 * MIB
+PROGRAMS: Final = ("good", "good", "good", "bad", "late", "exit")
+SOUND: Final = "good-0"
+TRIES_MAX: Final = 20
+
+
+class _Call:
+    """A `Call` as a handler sees it."""
+
+    def __init__(self, method: Method[Any, Any]) -> None:
+        self.method = method
+        self.headers = Headers()
+        self.deadline = float("inf")
+        self.caller = OPERATOR
+
+
+class Users:
+    """Operators of one swarm."""
+
+    def __init__(self, log: Log, weather: Weather, rng: random.Random, lived: Counter[str]) -> None:
+        self._log = log
+        self._weather = weather
+        self._rng = rng
+        self._lived = lived
+
+    async def ask(self, method: Method[Any, Resp], request: Any) -> Resp | None:
+        """Call the present leader's control API; None if it refused or was deposed."""
+        store = self._log.store()
+
+        async def linearize() -> None:
+            await trio.lowlevel.checkpoint()
+
+        access = Access(store, linearize=linearize, recall=lambda _key, _actor: None)
+        handler = cast("Any", ServiceHandlers(access).handlers()[method])
+        try:
+            reply = await handler(_Call(method), request)
+        except SwarmError as error:
+            self._lived[f"{method.name} {type(error).__name__}"] += 1
+            return None
+        self._lived[method.name] += 1
+        return cast("Resp", reply)
+
+    async def write(self, fn: Callable[[Transaction], object], what: str) -> None:
+        """A change of nodes, tried until a leader takes it."""
+        while True:
+            try:
+                await self._log.store().update(fn, actor="operator")
+            except SwarmError:
+                await trio.sleep(0.2)
+            else:
+                self._lived[what] += 1
+                return
+
+    # -- services ----------------------------------------------------------------------------------------------------
+    async def act(self) -> None:
+        """One thing that somebody does with services."""
+        rng = self._rng
+        services = list(self._log.state.services())
+        if len(services) < self._weather.services and rng.random() < 0.6:
+            await self.ask(SERVICE_CREATE, CreateService(spec=self._new_spec()))
+        elif services:
+            service = rng.choice(services)
+            if rng.random() < 0.08:
+                await self.ask(SERVICE_REMOVE, RemoveObject(id=service.id))
+            else:
+                await self._change(service)
+
+    async def _change(self, service: Service) -> None:
+        rng, spec = self._rng, service.spec
+        match rng.randrange(5):
+            case 0 if isinstance(spec.mode, Replicated):
+                spec = replace(spec, mode=Replicated(replicas=rng.randint(0, 6)))
+            case 1:
+                spec = replace(spec, task=replace(spec.task, force_update=spec.task.force_update + 1))
+            case 2:
+                spec = replace(spec, task=replace(spec.task, resources=self._resources()))
+            case _:
+                spec = replace(spec, task=replace(spec.task, container=ContainerSpec(image=self._image())))
+        await self.ask(SERVICE_UPDATE, UpdateService(id=service.id, spec=spec))
+
+    def _new_spec(self) -> ServiceSpec:
+        rng = self._rng
+        restart = RestartPolicy(
+            condition=rng.choice((RestartCondition.ANY, RestartCondition.ON_FAILURE, RestartCondition.NONE)),
+            delay_s=rng.choice((0.0, 1.0, 5.0)),
+            max_attempts=rng.choice((0, 0, 1, 3)),
+            window_s=rng.choice((0.0, 30.0)),
+        )
+        task = TaskSpec(
+            container=ContainerSpec(image=self._image()),
+            restart=restart,
+            resources=self._resources(),
+            placement=Placement(),
+        )
+        return ServiceSpec(
+            name=f"s{rng.randrange(100)}",
+            task=task,
+            mode=Replicated(replicas=rng.randint(0, 6)),
+            update=UpdateConfig(parallelism=rng.randint(0, 3), delay_s=rng.choice((0.0, 1.0, 10.0))),
+        )
+
+    def _image(self) -> str:
+        return f"{self._rng.choice(PROGRAMS)}-{self._rng.randrange(3)}"
+
+    def _resources(self) -> ResourceRequirements:
+        memory = self._rng.choice((0, 0, 8 * MIB, 24 * MIB))
+        return ResourceRequirements(reservations=ResourceLimits(memory_bytes=memory))
+
+    async def settle(self, service: Service) -> None:
+        """Replace what cannot run by what can, so that the service must converge."""
+        spec = service.spec
+        task = replace(
+            spec.task,
+            container=ContainerSpec(image=SOUND),
+            resources=ResourceRequirements(),
+            restart=RestartPolicy(),
+            force_update=spec.task.force_update + 1,
+        )
+        request = UpdateService(id=service.id, spec=replace(spec, task=task))
+        for _ in range(TRIES_MAX):
+            if await self.ask(SERVICE_UPDATE, request) is not None:
+                return
+            await trio.sleep(0.5)
+        raise AssertionError(f"nobody could update {spec.name}")
+
+    # -- nodes -------------------------------------------------------------------------------------------------------
+    async def operate(self) -> None:
+        """One thing that somebody does with a node."""
+        rng = self._rng
+        nodes = list(self._log.state.nodes())
+        if not nodes:
+            return
+        id = rng.choice(nodes).id
+        match rng.randrange(4):
+            case 0:
+                await self.write(lambda tx: _set_zone(tx, id, rng.choice(ZONES)), "labels")
+            case 1:
+                memory = rng.choice((NODE_MEMORY // 4, NODE_MEMORY))
+                await self.write(lambda tx: _set_memory(tx, id, memory), "capacities")
+            case _:
+                availability = rng.choice(tuple(Availability))
+                await self.write(lambda tx: set_availability(tx, id, availability), "availabilities")
+
+
+def _edit(tx: Transaction, id: str, edit: Callable[[Node], Node]) -> None:
+    node = tx.node(id)
+    if node is not None and (changed := edit(node)) != node:
+        tx.update(changed)
+
+
+def _set_zone(tx: Transaction, id: str, zone: str) -> None:
+    _edit(tx, id, lambda node: replace(node, spec=replace(node.spec, labels={"zone": zone} if zone else {})))
+
+
+def _set_memory(tx: Transaction, id: str, memory: int) -> None:
+    def edit(node: Node) -> Node:
+        resources = replace(node.description.resources, memory_bytes=memory)
+        return replace(node, description=replace(node.description, resources=resources))
+
+    _edit(tx, id, edit)
+
+
+def set_availability(tx: Transaction, id: str, availability: Availability) -> None:
+    """As `swarmctl node update --availability` does."""
+    _edit(tx, id, lambda node: replace(node, spec=replace(node.spec, availability=availability)))
