@@ -36,18 +36,16 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
 
 
 MUTANTS = (
-    Mutant("replacements do not wait", range(0, 30), _replaces(replicated, "release_at", _released_at_once)),
-    Mutant("drained nodes keep their tasks", range(0, 30), _replaces(replicated, "evicts", lambda node: False)),
-    Mutant("records of running tasks are reaped", range(0, 30), _replaces(history, "has_ended", lambda task: True)),
+    Mutant("replacements do not wait", range(30), _replaces(replicated, "release_at", _released_at_once)),
+    Mutant("drained nodes keep their tasks", range(30), _replaces(replicated, "evicts", lambda node: False)),
+    Mutant("records of running tasks are reaped", range(30), _replaces(history, "has_ended", lambda task: True)),
     Mutant("what ended tasks held is not given back", range(50, 150), _replaces(NodeTable, "refund", _nothing)),
-    Mutant("tasks charge nothing", range(0, 30), _replaces(NodeTable, "charge", _nothing)),
+    Mutant("tasks charge nothing", range(30), _replaces(NodeTable, "charge", _nothing)),
     Mutant("parked tasks are forgotten", range(35, 150), _replaces(WaitingTasks, "unpark_all", _nothing)),
     Mutant(
         "changes of nodes are not heard",
-        range(0, 30),
+        range(30),
         _replaces(orchestrator_loop, "_condition", lambda node: (True, True)),
     ),
-    Mutant(
-        "changes of tasks are not heard", range(0, 30), _replaces(orchestrator_loop, "_matters", lambda event: False)
-    ),
+    Mutant("changes of tasks are not heard", range(30), _replaces(orchestrator_loop, "_matters", lambda event: False)),
 )
