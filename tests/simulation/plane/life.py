@@ -130,8 +130,7 @@ class Life:
     async def _be_calm(self) -> None:
         for machine in self.machines.values():
             machine.is_calm = True
-            if not machine.is_up:
-                machine.boot()
+            machine.boot()
             if not machine.is_reachable:
                 machine.cut(is_reachable=True)
         for id in list(self.machines):
@@ -204,6 +203,7 @@ class Life:
         if len(self.machines) > 1 and self.rng.random() < 0.5:
             machine = self._any_machine()
             assert machine is not None
+            machine.is_gone = True
             machine.crash()
             del self.machines[machine.id]
             await self.users.write(lambda tx: _remove_node(tx, machine.id), "nodes removed")

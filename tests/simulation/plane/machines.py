@@ -55,6 +55,8 @@ class Machine:
         self.tasks: dict[str, LocalTask] = {}
         self.is_up = True
         self.is_reachable = True
+        self.is_gone = False
+        """Whether it was removed: it never comes back."""
         self.reachable_since = 0.0
         self.is_calm = False
         """Whether nothing goes wrong by itself any more."""
@@ -80,6 +82,8 @@ class Machine:
 
     def boot(self) -> None:
         """It comes back, and finds that its tasks do not run any more."""
+        if self.is_up or self.is_gone:
+            return
         self.is_up = True
         self.reachable_since = trio.current_time()
         self._crashed.set()
