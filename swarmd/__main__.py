@@ -26,6 +26,7 @@ from swarmd.errors import (
     Unavailable,
     Unimplemented,
 )
+from swarmd.model.generic_resources import parse_generic_resources
 from swarmd.node.config import (
     DEFAULT_CONTROL_SOCKET,
     DEFAULT_ENGINE_ADDR,
@@ -242,6 +243,9 @@ def swarmd(
     engine_addr: Annotated[
         str, typer.Option(help="Where the Docker engine listens, unix:///PATH or tcp://HOST:PORT.")
     ] = DEFAULT_ENGINE_ADDR,
+    generic_node_resources: Annotated[
+        str, typer.Option(help="What this node has besides CPU and memory: licence=3,gpu=UUID1,gpu=UUID2.")
+    ] = "",
     heartbeat_tick: Annotated[int, typer.Option(help="Raft heartbeat, in ticks of 100 ms.")] = 1,
     election_tick: Annotated[int, typer.Option(help="Ticks without a leader before an election.")] = 10,
     force_new_cluster: Annotated[  # noqa: FBT002
@@ -276,6 +280,7 @@ def swarmd(
             join_token=join_token,
             executor=executor,
             engine_addr=engine_addr,
+            generic_resources=parse_generic_resources(generic_node_resources, field="--generic-node-resources"),
             heartbeat_tick=heartbeat_tick,
             election_tick=election_tick,
             force_new_cluster=force_new_cluster,

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
 import trio
+from msgspec.structs import replace
 
 from swarmd.executor.contract import Controller, Executor
-from swarmd.model import NodeDescription, Task
+from swarmd.model import GenericResource, NodeDescription, Task
 
 
 class Announcing:
-    """Keeps `Executor`: adds the software's features to those of the executor (foundations: Version skew)."""
+    """Keeps `Executor`: adds the software's features to those of the executor (foundations: Version skew), and the
+    generic resources that the operator says this node has, in place of those that the executor knows of."""
 
-    def __init__(self, executor: Executor, features: tuple[str, ...]) -> None:
+    def __init__(
+        self, executor: Executor, features: tuple[str, ...], generic_resources: tuple[GenericResource, ...] = ()
+    ) -> None:
         self._executor = executor
         self._features = features
+        self._generic_resources = generic_resources
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """See `Executor`."""
@@ -29,7 +33,11 @@ class Announcing:
     async def describe(self) -> NodeDescription:
         """See `Executor`."""
         description = await self._executor.describe()
-        return msgspec.structs.replace(description, features=tuple(sorted({*description.features, *self._features})))
+        resources = description.resources
+        if self._generic_resources:
+            resources = replace(resources, generic=self._generic_resources)
+        features = tuple(sorted({*description.features, *self._features}))
+        return replace(description, features=features, resources=resources)
 
     def controller(self, task: Task) -> Controller:
         """See `Executor`."""

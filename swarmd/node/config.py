@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from swarmd.errors import Invalid
+from swarmd.model import GenericResource
 from swarmd.pki.tokens import parse_token
 
 DEFAULT_STATE_DIR: Final = Path("/var/lib/swarmd")
@@ -49,6 +50,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     join_token: str | None = None
     executor: str = "docker"
     engine_addr: str = DEFAULT_ENGINE_ADDR
+    generic_resources: tuple[GenericResource, ...] = ()
+    """What this node has besides CPU and memory."""
     heartbeat_tick: int = 1
     election_tick: int = 10
     force_new_cluster: bool = False

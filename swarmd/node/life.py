@@ -120,7 +120,7 @@ class Life:
             engine_addr=config.engine_addr,
         )
         self._agent = Agent(
-            Announcing(executor, FEATURES),
+            Announcing(executor, FEATURES, config.generic_resources),
             task_store,
             self._remotes,
             now=now,

@@ -50,6 +50,7 @@ def run_main(*arguments: str) -> int:
         (("--join-token", "SWMTKN-1-x"), "--join-token"),
         (("--join-token", "secret", "--join-addr", "10.0.0.1"), "token"),
         (("--engine-addr", "docker.sock"), "--engine-addr"),
+        (("--generic-node-resources", "gpu"), "--generic-node-resources"),
     ],
 )
 def test_a_flag_that_cannot_be_is_one_line_a_hint_and_78(

@@ -11,6 +11,7 @@ import trio
 
 from swarmd.executor.contract import TaskError
 from swarmd.executor.docker.controller import DockerController
+from swarmd.executor.docker.describe import read_generic_resources, read_plugins
 from swarmd.executor.docker.engine import Engine, SdkEngine
 from swarmd.executor.docker.plan import TASK_ID_LABEL, Owner, check
 from swarmd.executor.docker.pulls import Images
@@ -70,12 +71,15 @@ class DockerExecutor:
                 os=str(info.get("OSType", "")) or system.sysname.lower(),
             ),
             resources=Resources(
-                nano_cpus=int(info.get("NCPU", 0)) * 1_000_000_000, memory_bytes=int(info.get("MemTotal", 0))
+                nano_cpus=int(info.get("NCPU", 0)) * 1_000_000_000,
+                memory_bytes=int(info.get("MemTotal", 0)),
+                generic=read_generic_resources(info),
             ),
             engine_version=str(info.get("ServerVersion", "")),
             engine_labels=dict(label.partition("=")[::2] for label in info.get("Labels") or ()),
             features=FEATURES,
             engine_error=problem,
+            plugins=read_plugins(info),
         )
 
     async def description_changed(self) -> None:

@@ -6,13 +6,14 @@ them; a label of our own says which swarm a container is of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from swarmd.executor.contract import TaskError
-from swarmd.model import Task
+from swarmd.model import PortConfig, PublishMode, Task
+from swarmd.model.generic_resources import resource_environment
 
 SWARM_LABEL: Final = "swarmd.swarm.id"
 TASK_LABEL: Final = "com.docker.swarm.task"
@@ -95,7 +96,7 @@ def create_body(task: Task, owner: Owner) -> dict[str, Any]:
     body: dict[str, Any] = {
         "Image": container.image,
         "Labels": labels_of(task, owner),
-        "Env": list(container.env),
+        "Env": [*container.env, *(f"{name}={value}" for name, value in _resources_of(task).items())],
         "Hostname": container.hostname,
         "User": container.user,
         "WorkingDir": container.dir,
@@ -107,6 +108,12 @@ def create_body(task: Task, owner: Owner) -> dict[str, Any]:
             "Memory": limits.memory_bytes,
         },
     }
+    if ports := host_ports(task):
+        body["ExposedPorts"] = {_engine_port(port): {} for port in ports}
+        body["HostConfig"]["PortBindings"] = _bindings(ports)
+    driver = task.spec.log_driver or task.log_driver
+    if driver is not None and driver.name:
+        body["HostConfig"]["LogConfig"] = {"Type": driver.name, "Config": dict(driver.options)}
     if container.command:
         body["Entrypoint"] = list(container.command)
     if container.command or container.args:
@@ -114,6 +121,31 @@ def create_body(task: Task, owner: Owner) -> dict[str, Any]:
     if container.stop_signal:
         body["StopSignal"] = container.stop_signal
     return body
+
+
+def host_ports(task: Task) -> tuple[PortConfig, ...]:
+    """The ports that are published on this node alone. The others are the swarm's to carry."""
+    if task.endpoint is None:
+        return ()
+    return tuple(port for port in task.endpoint.ports if port.publish_mode is PublishMode.HOST)
+
+
+def _bindings(ports: Iterable[PortConfig]) -> dict[str, list[dict[str, str]]]:
+    """Several may lead to one port of the container; without a number the engine chooses one."""
+    bindings: dict[str, list[dict[str, str]]] = {}
+    for port in ports:
+        bindings.setdefault(_engine_port(port), []).append(
+            {"HostPort": str(port.published_port) if port.published_port else ""}
+        )
+    return bindings
+
+
+def _engine_port(port: PortConfig) -> str:
+    return f"{port.target_port}/{port.protocol.name.lower()}"
+
+
+def _resources_of(task: Task) -> dict[str, str]:
+    return resource_environment(task.assigned_generic_resources)
 
 
 def read_container(document: Mapping[str, Any]) -> Container:

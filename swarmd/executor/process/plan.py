@@ -13,6 +13,7 @@ import msgspec
 
 from swarmd.executor.contract import TaskError
 from swarmd.model import ContainerSpec, Task
+from swarmd.model.generic_resources import resource_environment
 
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PLAIN_NAME_MAX: Final = 128
@@ -44,6 +45,9 @@ def check(task: Task) -> None:
     limits = task.spec.resources.limits
     if limits.nano_cpus or limits.memory_bytes:
         raise TaskError("resources.limits: the process executor cannot enforce limits")
+    driver = task.spec.log_driver or task.log_driver
+    if driver is not None and driver.name:
+        raise TaskError(f"log driver {driver.name!r}: the process executor has none, it writes a file a task")
     for text in (*container.command, *container.args, *container.env, container.dir, container.image, container.user):
         if "\0" in text:
             raise TaskError("a command, environment variable or path holds a NUL character")
@@ -107,6 +111,7 @@ def _environment(task: Task, account: Account, path: str, root: str) -> dict[str
     for variable in container.env:
         name, _, value = variable.partition("=")
         environment[name] = value
+    environment |= resource_environment(task.assigned_generic_resources)
     # Last: whoever finds the process must be able to trust these.
     return environment | {
         "SWARM_TASK_ID": task.id,

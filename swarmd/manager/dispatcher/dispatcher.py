@@ -17,15 +17,19 @@ import trio
 
 from swarmd.errors import Invalid, NotFound, SwarmError, Unavailable
 from swarmd.manager.bell import Bell
+from swarmd.manager.dispatcher.announced import readable
 from swarmd.manager.dispatcher.liveness import GRACE_PERIODS, Deadlines, RegistrationLimit
 from swarmd.manager.dispatcher.node_writer import NodeChange, NodeWriter
 from swarmd.manager.dispatcher.reports import REPORTS_PER_WRITE_MAX, Reports
 from swarmd.manager.dispatcher.seen_certificate import seen_certificate
 from swarmd.manager.dispatcher.session import Session
 from swarmd.manager.dispatcher.streams import AssignmentStream, SessionStream, removed
+from swarmd.manager.loops.feed import Feed
 from swarmd.manager.peer_address import host_of
 from swarmd.manager.proposer import Store
 from swarmd.model import ClusterSpec, NodeState, TaskState, new_id
+from swarmd.state.command import Table
+from swarmd.state.watch import Route
 from swarmd.wire import dispatch
 from swarmd.wire.dispatch import ManagerPeer
 
@@ -83,6 +87,7 @@ class Dispatcher:
                 nursery.start_soon(self._reports.run)
                 self._is_open = True
                 nursery.start_soon(self._expire)
+                nursery.start_soon(self._follow_feature_level)
                 await self._begin_reign()
                 task_status.started()
         finally:
@@ -115,6 +120,7 @@ class Dispatcher:
             draw_period=self._expect,
         )
         session.attach(stream)
+        session.description = request.description
         try:
             self._expect(session)
             ready = NodeChange(
@@ -122,7 +128,7 @@ class Dispatcher:
                 message="",
                 confirmed=True,
                 addr=host_of(address) or None,
-                description=request.description,
+                description=readable(request.description, self._state.cluster()),
                 seen=seen_certificate(certificate, self._state.cluster()),
             )
             await self._nodes.put(node_id, ready).wait()
@@ -301,6 +307,25 @@ class Dispatcher:
 
     def _draw_period(self) -> float:
         return self._nominal_period_s() * self._rng.uniform(1 - PERIOD_JITTER, 1 + PERIOD_JITTER)
+
+    async def _follow_feature_level(self) -> None:
+        """Write what nodes said of themselves before every manager could read it."""
+        with Feed(self._state, (Route(Table.CLUSTER),)) as feed:
+            level = self._feature_level()
+            while True:
+                await feed.next()
+                if level != (level := self._feature_level()):
+                    self._announce_again()
+
+    def _announce_again(self) -> None:
+        for session in self._sessions.values():
+            if session.description is not None and session.stream is not None:
+                description = readable(session.description, self._state.cluster())
+                self._nodes.put(session.node_id, NodeChange(description=description))
+
+    def _feature_level(self) -> tuple[str, ...]:
+        cluster = self._state.cluster()
+        return cluster.feature_level if cluster is not None else ()
 
     # -- the reign -----------------------------------------------------------------------------------------------
     def _leader_id(self) -> str:

@@ -8,6 +8,7 @@ import trio
 
 from swarmd.errors import SwarmError
 from swarmd.manager.bell import Bell
+from swarmd.model import NodeDescription
 
 
 class Session:
@@ -19,6 +20,8 @@ class Session:
         self.node_id = node_id
         self.period_s = period_s
         """The heartbeat period last drawn."""
+        self.description: NodeDescription | None = None
+        """What the node last said of itself."""
         self.stream: object | None = None
         """The open session stream; None while the connection is lost."""
         self.reporting = trio.Lock()

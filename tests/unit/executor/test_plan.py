@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 
 import pytest
+from msgspec.structs import replace
 
 from swarmd.executor import TaskError
 from swarmd.executor.process.launch import Plan
-from swarmd.executor.process.plan import StopPolicy, decode_stop, encode_plan, parse_signal
+from swarmd.executor.process.plan import StopPolicy, check, decode_stop, encode_plan, parse_signal
 from swarmd.executor.process.proc import ProcessIdentity
+from swarmd.model import Driver, GenericResource
 from tests.contract.executor.harness import make_task
 
 
@@ -36,6 +38,18 @@ def test_the_plan_holds_what_the_launcher_and_a_later_stop_need() -> None:
     assert plan.environment[b"K"] == b"v=w"
     assert plan.environment[b"PATH"] == b"/bin"
     assert decode_stop(records) == StopPolicy(signal_number=2, grace_s=2.5)
+
+
+def test_a_program_learns_which_generic_resources_it_got() -> None:
+    got = (GenericResource(kind="gpu", names=("U1", "U2")),)
+    task = replace(make_task("x", command=("a",)), assigned_generic_resources=got)
+    assert Plan(encode_plan(task, path="/bin")).environment[b"DOCKER_RESOURCE_GPU"] == b"U1,U2"
+
+
+def test_a_log_driver_is_refused_and_not_ignored() -> None:
+    task = replace(make_task("x", command=("a",)), log_driver=Driver(name="syslog"))
+    with pytest.raises(TaskError, match="log driver 'syslog'"):
+        check(task)
 
 
 def test_a_lost_plan_is_stopped_by_default() -> None:

@@ -7,7 +7,16 @@ from msgspec.structs import replace
 
 from swarmd.executor import TaskError
 from swarmd.executor.docker.plan import Container, Owner, check, create_body, is_of, labels_of, read_container
-from swarmd.model import ResourceLimits, ResourceRequirements
+from swarmd.model import (
+    Driver,
+    Endpoint,
+    GenericResource,
+    PortConfig,
+    PortProtocol,
+    PublishMode,
+    ResourceLimits,
+    ResourceRequirements,
+)
 from tests.unit.executor.docker.fake_engine import make_task
 
 OWNER = Owner(swarm_id="swarm", node_id="node")
@@ -45,6 +54,40 @@ def test_each_field_has_its_place() -> None:
     assert (body["WorkingDir"], body["User"], body["Hostname"]) == ("/d", "1:2", "h")
     assert (body["StopSignal"], body["StopTimeout"]) == ("SIGINT", 3)
     assert (body["HostConfig"]["NanoCpus"], body["HostConfig"]["Memory"]) == (5 * 10**8, 64 << 20)
+
+
+def test_ports_of_the_node_alone_are_bound_and_the_swarms_are_not() -> None:
+    ports = (
+        PortConfig(target_port=80, published_port=8080, publish_mode=PublishMode.HOST),
+        PortConfig(target_port=80, published_port=8081, publish_mode=PublishMode.HOST),
+        PortConfig(target_port=53, protocol=PortProtocol.UDP, publish_mode=PublishMode.HOST),
+        PortConfig(target_port=443, published_port=30000),
+    )
+    body = create_body(replace(make_task(), endpoint=Endpoint(ports=ports)), OWNER)
+    assert body["ExposedPorts"] == {"80/tcp": {}, "53/udp": {}}
+    assert body["HostConfig"]["PortBindings"] == {
+        "80/tcp": [{"HostPort": "8080"}, {"HostPort": "8081"}],
+        "53/udp": [{"HostPort": ""}],
+    }
+    assert "ExposedPorts" not in create_body(make_task(), OWNER)
+
+
+def test_the_services_log_driver_wins_over_the_swarms() -> None:
+    task = make_task()
+    assert "LogConfig" not in create_body(task, OWNER)["HostConfig"]
+    task = replace(task, log_driver=Driver(name="syslog"))
+    assert create_body(task, OWNER)["HostConfig"]["LogConfig"] == {"Type": "syslog", "Config": {}}
+    task = replace(task, spec=replace(task.spec, log_driver=Driver(name="json-file", options={"max-size": "1m"})))
+    assert create_body(task, OWNER)["HostConfig"]["LogConfig"] == {
+        "Type": "json-file",
+        "Config": {"max-size": "1m"},
+    }
+
+
+def test_a_container_learns_which_generic_resources_it_got() -> None:
+    got = (GenericResource(kind="gpu", names=("UUID1",)), GenericResource(kind="apple", amount=2))
+    body = create_body(replace(make_task(env=("A=1",)), assigned_generic_resources=got), OWNER)
+    assert body["Env"] == ["A=1", "DOCKER_RESOURCE_GPU=UUID1", "DOCKER_RESOURCE_APPLE=2"]
 
 
 def test_a_spec_cannot_forge_the_labels_that_decide_whose_it_is() -> None:
