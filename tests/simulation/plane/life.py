@@ -125,7 +125,8 @@ class Life:
     async def _now_and_then(self, rate: float, act: Callable[[], Awaitable[None]]) -> None:
         while True:
             await trio.sleep(self.rng.expovariate(rate))
-            await act()
+            with trio.CancelScope(shield=True):  # nothing is left half done when the calm begins
+                await act()
 
     async def _be_calm(self) -> None:
         for machine in self.machines.values():
