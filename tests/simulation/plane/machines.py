@@ -87,6 +87,8 @@ class Machine:
         self.is_up = True
         self.reachable_since = trio.current_time()
         self._crashed.set()
+        self.look()
+        self._has_reports.set()
 
     def cut(self, *, is_reachable: bool) -> None:
         """A partition, or its end."""
