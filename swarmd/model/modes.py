@@ -124,8 +124,8 @@ class UpdateState(IntEnum):
 class UpdateStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """What became of a service's last update. Instants are epoch seconds by the leaders' clocks, 0: not yet.
 
-    The counts are of slots: those that the run had to move, those that it moved, new tasks that failed. They are kept
-    here so that the next leader goes on counting.
+    `total` is how many slots the run had to move, `failed` are those whose new task failed: slot numbers, or nodes' ids
+    in a global service. Kept here so that the next leader goes on counting, whatever the reaper deletes.
     """
 
     state: UpdateState = UpdateState.UNKNOWN
@@ -133,8 +133,7 @@ class UpdateStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     completed_at: float = 0.0
     message: str = ""
     total: int = 0
-    done: int = 0
-    failed: int = 0
+    failed: tuple[str, ...] = ()
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):

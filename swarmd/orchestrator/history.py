@@ -6,6 +6,7 @@ from swarmd.model import Service, Task, TaskState
 from swarmd.model.specs import DEFAULT_TASK_HISTORY
 from swarmd.orchestrator.facts import ended_by_itself, has_ended, is_wanted, never_runs, reported_at
 from swarmd.orchestrator.slots import Slot, slots_of
+from swarmd.orchestrator.update import is_updating
 from swarmd.state.batch import CHANGES_MAX
 from swarmd.state.command import Table
 from swarmd.state.transaction import Transaction
@@ -16,7 +17,8 @@ def reap(tx: Transaction, service_id: str) -> bool:
 
     At most `CHANGES_MAX` at a time; returns whether more are left. A record that still speaks for its slot is kept
     whatever the limit: the last of a slot that is not to be restarted, and the predecessor of a task that has not come
-    up yet, which its restart delay is reckoned from.
+    up yet, which its restart delay is reckoned from; while the service is updated, also that of one which has: it tells
+    that the slot was moved.
     """
     service = tx.service(service_id, unchecked=True)
     doomed: list[Task] = []
@@ -37,7 +39,7 @@ def excess(slot: Slot, service: Service, limit: int) -> list[Task]:
     surplus = len(slot.tasks) - limit
     if limit < 0 or surplus <= 0:
         return []
-    spokesman = _spokesman(slot)
+    spokesman = _spokesman(slot, service)
     finished = [
         task
         for task in slot.tasks
@@ -56,11 +58,11 @@ def _limit(tx: Transaction, service: Service) -> int:
     return cluster.spec.orchestration.task_history_retention_limit if cluster is not None else DEFAULT_TASK_HISTORY
 
 
-def _spokesman(slot: Slot) -> Task | None:
+def _spokesman(slot: Slot, service: Service) -> Task | None:
     wanted = slot.wanted
     if not wanted:
         return slot.tasks[-1]
-    if wanted[-1].status.state >= TaskState.RUNNING and not has_ended(wanted[-1]):
+    if not is_updating(service) and wanted[-1].status.state >= TaskState.RUNNING and not has_ended(wanted[-1]):
         return None
     earlier = slot.earlier_than(wanted[-1])
     return earlier[-1] if earlier else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from swarmd.model import Replicated, TaskState
 from swarmd.orchestrator.history import reap
-from swarmd.orchestrator.replicated import Reconciled, ReplicatedPass, is_full, want
+from swarmd.orchestrator.replicated import Reconciled, ReplicatedPass
+from swarmd.orchestrator.slot_pass import is_full, want
 from swarmd.state.transaction import Transaction
 
 __all__ = ["Reconciled", "reap", "reconcile", "reconcile_service"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from swarmd.model import RestartCondition, Task, TaskState
-from swarmd.orchestrator.facts import FindNode, ended_by_itself, evicts, has_ended, may_be_running, reported_at
+from swarmd.orchestrator.facts import FindNode, ended_by_itself, evicts, may_be_running, reported_at
 
 STOP_WAIT_S_MAX: Final = 60.0
 """How long a replacement waits for its predecessor to stop, from its creation on (SwarmKit `defaultOldTaskTimeout`)."""
@@ -38,12 +38,12 @@ def may_restart(task: Task, earlier: Iterable[Task]) -> bool:
 def start_at(created_at: float, task: Task, predecessor: Task | None, find_node: FindNode) -> float:
     """The earliest start of `task` for the delay's sake: `created_at` plus what its predecessor's spec asks for.
 
-    There is no delay after an update (another template), after a lost or evicting node, or after one that still runs:
-    that one was asked to go.
+    There is no delay after an update (another template), after a lost or evicting node, or after one that was asked to
+    go.
     """
-    if predecessor is None or predecessor.spec != task.spec or not has_ended(predecessor):
+    if predecessor is None or predecessor.spec != task.spec or not ended_by_itself(predecessor):
         return created_at
-    if predecessor.status.state is TaskState.ORPHANED or evicts(find_node(predecessor.node_id)):
+    if evicts(find_node(predecessor.node_id)):
         return created_at
     return created_at + predecessor.spec.restart.delay_s
 

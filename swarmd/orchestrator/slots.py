@@ -11,12 +11,13 @@ from swarmd.orchestrator.restart import may_restart
 
 
 class Slot:
-    """One slot, its tasks in order of creation."""
+    """One slot, its tasks in order of creation: a number, or in a global service a node (the number is 0 then)."""
 
-    __slots__ = ("leaving", "number", "tasks", "wanted")
+    __slots__ = ("leaving", "node_id", "number", "tasks", "wanted")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, node_id: str = "") -> None:
         self.number = number
+        self.node_id = node_id
         self.tasks: list[Task] = []
         """All but those that are leaving."""
         self.wanted: list[Task] = []
@@ -40,6 +41,11 @@ class Slot:
         self.tasks, self.wanted, self.leaving = [], [], []
         for other in tasks:
             self.add(other)
+
+    @property
+    def key(self) -> str:
+        """By which its service's update status knows it."""
+        return self.node_id or str(self.number)
 
     @property
     def representative(self) -> Task | None:

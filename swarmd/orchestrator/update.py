@@ -1,25 +1,39 @@
-"""Rolling updates, first form: so many slots at a time, stop-first, paused by the first new task that fails.
+"""Rolling updates: which slots take their turn, which failed, and what the update's status is then
+(reference orchestration 4).
 
-Everything is read from the tasks: which slots are outdated, which are being moved or ran too briefly to count as moved,
-and whether the update failed.
+Which slots are outdated and which are being moved is read from the tasks. Only what their records cannot keep is in the
+service's update status: that the update runs or is paused, since when, how many slots it had to move, which failed.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from swarmd.model import RestartCondition, Service, Task, TaskState
-from swarmd.orchestrator.facts import ended_by_itself, has_ended, reported_at
+from swarmd.model import (
+    FailureAction,
+    RestartCondition,
+    Service,
+    Task,
+    TaskState,
+    UpdateConfig,
+    UpdateState,
+    UpdateStatus,
+)
+from swarmd.orchestrator.dirty import outdated_slots
+from swarmd.orchestrator.facts import FindNode, ended_by_itself, has_ended, reported_at
 from swarmd.orchestrator.restart import may_restart
 from swarmd.orchestrator.slots import Slot, slots_of
 
-MONITOR_S: Final = 5.0
-"""A new task that ends this soon after it started fails the update (SwarmKit's default)."""
+RUNNING: Final = frozenset({UpdateState.UPDATING, UpdateState.ROLLBACK_STARTED})
+PAUSED: Final = frozenset({UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED})
+ROLLING_BACK: Final = frozenset(
+    {UpdateState.ROLLBACK_STARTED, UpdateState.ROLLBACK_PAUSED, UpdateState.ROLLBACK_COMPLETED}
+)
 
 
 class UpdateProgress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -31,76 +45,143 @@ class UpdateProgress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Which slots are moved to the new template now; when the next may be, if nothing changes until then; or which
-    task's end paused the update."""
+    """Which slots are moved to the new template now (their keys); when to look again if nothing changes until then."""
 
-    slots: tuple[int, ...] = ()
+    slots: tuple[str, ...] = ()
     wake_at: float | None = None
-    paused_by: str = ""
 
 
-def is_outdated(task: Task, service: Service) -> bool:
-    """Whether the task differs from the service's template in more than the replica limit per node, which says where
-    tasks go and not what they are."""
-    template = service.spec.task
-    if service.spec_version and task.spec_version == service.spec_version:
-        return False
-    if task.spec == template:
-        return False
-    placement = msgspec.structs.replace(task.spec.placement, max_replicas=template.placement.max_replicas)
-    return msgspec.structs.replace(task.spec, placement=placement) != template
+class Course(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What an update does next: `status` is to be stored, `turn` to be taken. `failed_by` is the task that halted it
+    just now; with `rolls_back` the service is to get its previous spec back."""
+
+    status: UpdateStatus | None = None
+    turn: Turn = Turn()
+    failed_by: str = ""
+    rolls_back: bool = False
 
 
-def outdated_slots(slots: Iterable[Slot], service: Service) -> list[Slot]:
-    """Slots to be moved: an outdated task, or one too many on its node for the template's limit."""
-    limit = service.spec.task.placement.max_replicas
-    copies: Counter[str] = Counter()
-    found: list[Slot] = []
-    for slot in sorted(slots, key=lambda s: s.number):
-        task = slot.representative
-        if task is None:
-            continue
-        if is_outdated(task, service):
-            found.append(slot)
-        elif limit and task.node_id and not has_ended(task):
-            copies[task.node_id] += 1
-            if copies[task.node_id] > limit:
-                found.append(slot)
-    return found
+def is_updating(service: Service) -> bool:
+    """Whether an update or a rollback of the service runs."""
+    return service.update_status is not None and service.update_status.state in RUNNING
 
 
-def next_turn(slots: Sequence[Slot], service: Service, now: float) -> Turn:
-    """Whose turn it is. Nobody's once a new task failed, and while as many slots as may be are being moved: a slot is
-    until its new task has run for the update delay.
+def config_of(service: Service) -> UpdateConfig:
+    """The settings that hold now: those of the rollback from its start on."""
+    status = service.update_status
+    is_rollback = status is not None and status.state in ROLLING_BACK
+    return service.spec.rollback if is_rollback else service.spec.update
+
+
+def steer(slots: Sequence[Slot], service: Service, now: float, find_node: FindNode) -> Course:
+    """What the service's update does next. Without one nothing does, unless a slot is outdated: that begins one."""
+    status = service.update_status
+    if status is not None and status.state in PAUSED:
+        return Course(status=status)
+    outdated = outdated_slots(slots, service, find_node)
+    if status is None or status.state not in RUNNING:
+        if not outdated:
+            return Course(status=status)
+        status = UpdateStatus(state=UpdateState.UPDATING, started_at=now, message="update in progress")
+    status = replace(status, total=status.total or len(outdated))
+    config = config_of(service)
+    failures = {slot.key: task for slot in slots if (task := failure_in(slot, service, now)) is not None}
+    if news := [key for key in failures if key not in status.failed]:
+        status = replace(status, failed=(*status.failed, *news))
+        ratio = len(status.failed) / max(status.total, 1)
+        if ratio > config.max_failure_ratio and config.failure_action is not FailureAction.CONTINUE:
+            return _halt(service, status, config, failures[news[-1]])
+    queue = [slot for slot in outdated if slot.key not in status.failed]
+    keys = {slot.key for slot in outdated}
+    settled = [slot for slot in slots if slot.key not in keys]
+    if not queue and (end_at := _ends_at(settled, status, config)) <= now:
+        return Course(status=_completed(status, now))
+    turn = next_turn(queue, settled, frozenset(status.failed), config, now)
+    if not queue:
+        turn = replace(turn, wake_at=_earlier(turn.wake_at, end_at))
+    return Course(status=status, turn=turn)
+
+
+def next_turn(
+    queue: Sequence[Slot], others: Sequence[Slot], failed: frozenset[str], config: UpdateConfig, now: float
+) -> Turn:
+    """Who of `queue` takes the turn: nobody while as many of `others` as may be are being moved. One is until its new
+    task has run for the update delay.
 
     Slots that do not run go first: they have nothing to lose.
     """
-    outdated = outdated_slots(slots, service)
-    if not outdated:
-        return Turn()
-    if failed := _failure(slots, service):
-        return Turn(paused_by=failed.id)
-    config, numbers = service.spec.update, {slot.number for slot in outdated}
-    settled = (_settled_at(slot, config.delay_s) for slot in slots if slot.number not in numbers)
-    moving = [at for at in settled if at > now]
-    room = config.parallelism - len(moving) if config.parallelism else len(outdated)
-    queue = sorted(outdated, key=lambda s: (s.is_running, s.number))
-    return Turn(
-        slots=tuple(slot.number for slot in queue[: max(room, 0)]),
-        wake_at=min((at for at in moving if at < math.inf), default=None) if room < len(queue) else None,
-    )
+    moving = [slot for slot in others if slot.key not in failed and settled_at(slot, config.delay_s) > now]
+    room = config.parallelism - len(moving) if config.parallelism else len(queue)
+    first = sorted(queue, key=lambda s: (s.is_running, s.number, s.node_id))[: max(room, 0)]
+    wake_at = _times_out_at(moving, config)
+    if len(first) < len(queue):
+        wake_at = min([wake_at, *(settled_at(slot, config.delay_s) for slot in moving)])
+    return Turn(slots=tuple([slot.key for slot in first]), wake_at=None if wake_at == math.inf else wake_at)
 
 
-def update_progress(service: Service, tasks: Iterable[Task]) -> UpdateProgress:
+def failure_in(slot: Slot, service: Service, now: float) -> Task | None:
+    """The slot's new task that failed: it ended by itself before it ran for the monitor time, or does not run in time.
+
+    To complete is no failure where the policy says that it is enough to have run once. A lost node or an eviction is
+    none of the template's. A slot that is new with the update may wait for room without limit.
+    """
+    config, status = config_of(service), service.update_status
+    since = status.started_at if status is not None else math.inf
+    for task in slot.tasks:
+        if task.spec_version != service.spec_version and (
+            task.meta.created_at < since or task.spec != service.spec.task
+        ):
+            continue
+        if ended_by_itself(task):
+            if not _is_done(task) and not _ran_for(task, config.monitor_s):
+                return task
+        elif now >= _deadline(slot, task, config):
+            return task
+    return None
+
+
+def update_progress(service: Service, tasks: Iterable[Task], find_node: FindNode = lambda _: None) -> UpdateProgress:
     """What a user is told of a service's update. `tasks` are all of the service's, in order of creation."""
     slots = [slot for slot in slots_of(tasks).values() if slot.is_occupied]
-    outdated = len(outdated_slots(slots, service))
-    failed = _failure(slots, service) if outdated else None
-    return UpdateProgress(slots=len(slots), outdated=outdated, paused_by=failed.id if failed else "")
+    outdated = len(outdated_slots(slots, service, find_node))
+    failed = next((task for slot in slots if (task := failure_in(slot, service, -math.inf))), None)
+    return UpdateProgress(slots=len(slots), outdated=outdated, paused_by=failed.id if failed and outdated else "")
 
 
-def _settled_at(slot: Slot, delay_s: float) -> float:
-    """When a task that replaced another has run for the delay; never, as far as is known, before it comes up.
+# -- the status ------------------------------------------------------------------------------------------------------
+def _halt(service: Service, status: UpdateStatus, config: UpdateConfig, task: Task) -> Course:
+    """Too many failed: pause, or go back. A rollback is never rolled back."""
+    why = f"due to failure or early termination of task {task.id}"
+    if status.state is UpdateState.ROLLBACK_STARTED:
+        paused = replace(status, state=UpdateState.ROLLBACK_PAUSED, message=f"rollback paused {why}")
+        return Course(status=paused, failed_by=task.id)
+    if config.failure_action is FailureAction.ROLLBACK and service.previous_spec is not None:
+        back = replace(status, state=UpdateState.ROLLBACK_STARTED, message=f"update rolled back {why}")
+        return Course(status=replace(back, total=0, failed=()), failed_by=task.id, rolls_back=True)
+    if config.failure_action is FailureAction.ROLLBACK:
+        why += "; there is no previous spec to roll back to"
+    paused = replace(status, state=UpdateState.PAUSED, message=f"update paused {why}")
+    return Course(status=paused, failed_by=task.id)
+
+
+def _completed(status: UpdateStatus, now: float) -> UpdateStatus:
+    is_rollback = status.state is UpdateState.ROLLBACK_STARTED
+    state = UpdateState.ROLLBACK_COMPLETED if is_rollback else UpdateState.COMPLETED
+    message = "rollback completed" if is_rollback else "update completed"
+    if status.failed:
+        message += f"; {len(status.failed)} of {status.total} slots failed"
+    return replace(status, state=state, completed_at=now, message=message)
+
+
+def _ends_at(slots: Iterable[Slot], status: UpdateStatus, config: UpdateConfig) -> float:
+    """When every slot that was moved has run for as long as it is watched; those that failed are not waited for."""
+    watched_s = max(config.delay_s, config.monitor_s)
+    return max((settled_at(slot, watched_s) for slot in slots if slot.key not in status.failed), default=0.0)
+
+
+# -- one slot --------------------------------------------------------------------------------------------------------
+def settled_at(slot: Slot, seconds: float) -> float:
+    """When a task that replaced another has run for so long; never, as far as is known, before it comes up.
 
     A new slot holds up nobody: it may wait for the room that the update is about to make.
     """
@@ -109,26 +190,35 @@ def _settled_at(slot: Slot, delay_s: float) -> float:
         return 0.0
     if has_ended(task) and not may_restart(task, slot.earlier_than(task)):
         return 0.0
-    return reported_at(task) + delay_s if task.status.state is TaskState.RUNNING else math.inf
+    return reported_at(task) + seconds if task.status.state is TaskState.RUNNING else math.inf
 
 
-def _failure(slots: Iterable[Slot], service: Service) -> Task | None:
-    """The first new task that ended by itself before it came up, or within `MONITOR_S` after.
+def _times_out_at(moving: Iterable[Slot], config: UpdateConfig) -> float:
+    return min(
+        (_deadline(slot, task, config) for slot in moving if (task := slot.representative) is not None),
+        default=math.inf,
+    )
 
-    To complete is no failure where the policy says that it is enough to have run once.
-    """
-    for slot in slots:
-        for task in slot.tasks:
-            is_new = task.spec_version == service.spec_version
-            if is_new and ended_by_itself(task) and not _is_done(task) and not _ran_long(task):
-                return task
-    return None
+
+def _deadline(slot: Slot, task: Task, config: UpdateConfig) -> float:
+    """Until when the task, which replaces another, must run."""
+    if not config.progress_timeout_s or len(slot.tasks) < 2 or task not in slot.wanted:
+        return math.inf
+    if task.status.state >= TaskState.RUNNING:
+        return math.inf
+    return task.meta.created_at + config.progress_timeout_s
 
 
 def _is_done(task: Task) -> bool:
     return task.status.state is TaskState.COMPLETE and task.spec.restart.condition is not RestartCondition.ANY
 
 
-def _ran_long(task: Task) -> bool:
+def _ran_for(task: Task, seconds: float) -> bool:
+    """By its own node's clock, from start to end."""
     status = task.status
-    return status.running_at > 0 and status.at - status.running_at > MONITOR_S
+    return status.running_at > 0 and status.at - status.running_at > seconds
+
+
+def _earlier(one: float | None, other: float) -> float | None:
+    earlier = other if one is None else min(one, other)
+    return None if earlier == math.inf else earlier

@@ -11,6 +11,7 @@ from swarmd.errors import AlreadyExists, Conflict, Invalid, NotFound, Unimplemen
 from swarmd.manager.control_api.access import Access
 from swarmd.manager.control_api.filters import check_size, has_name, has_prefix, prefixed
 from swarmd.model import NodeState, Replicated, Service, TaskState, validate_service_spec
+from swarmd.orchestrator.revision import created, updated
 from swarmd.state.command import Table
 from swarmd.state.store import State
 from swarmd.state.transaction import Transaction
@@ -27,7 +28,6 @@ from swarmd.wire.control import (
 )
 from swarmd.wire.methods import SERVICE_CREATE, SERVICE_GET, SERVICE_LIST, SERVICE_REMOVE, SERVICE_UPDATE, Method
 
-FIRST_SPEC_VERSION = 1
 ANY_SPEC_VERSION = -1
 
 
@@ -97,7 +97,7 @@ def _create(tx: Transaction, request: CreateService) -> Service:
     name = request.spec.name
     if tx.service_by_name(name) is not None:
         raise AlreadyExists(f'a service named "{name}" exists already', hint=f"swarmctl service update {name} ...")
-    service = Service(id=tx.new_id(), spec=request.spec, spec_version=FIRST_SPEC_VERSION)
+    service = created(tx.new_id(), request.spec, tx.now)
     tx.create(service)
     return service
 
@@ -114,16 +114,13 @@ def _update(tx: Transaction, request: UpdateService) -> Service:
         )
     if request.spec.name != old.spec.name:
         raise Unimplemented("a service cannot be renamed", field="$.name", hint="create another and remove this one")
-    if request.spec == old.spec:
-        return old
-    service = replace(
-        old,
-        spec=request.spec,
-        spec_version=old.spec_version + 1,
-        previous_spec=old.spec,
-        previous_spec_version=old.spec_version,
-    )
-    tx.update(service)
+    if type(request.spec.mode) is not type(old.spec.mode):
+        raise Unimplemented(
+            "service mode change is not allowed", field="$.mode", hint="create another and remove this one"
+        )
+    service = updated(old, request.spec, tx.now)
+    if service is not old:
+        tx.update(service)
     return service
 
 
