@@ -22,7 +22,7 @@ from swarmd.model.checks import (
     check_text,
 )
 from swarmd.model.image import image_problem
-from swarmd.model.modes import Replicated, UpdateConfig
+from swarmd.model.modes import Replicated
 from swarmd.model.placement import Placement
 from swarmd.model.quote import quote
 from swarmd.model.specs import (
@@ -38,6 +38,7 @@ from swarmd.model.specs import (
     TaskDefaults,
 )
 from swarmd.model.validate_ca import check_ca
+from swarmd.model.validate_update import check_update_config
 
 NODE_NAME_CHARACTERS_MAX: Final = 255
 REPLICAS_MAX: Final = 1_000_000
@@ -74,10 +75,8 @@ def validate_service_spec(spec: ServiceSpec) -> None:
     _check_restart(spec.task.restart, "$.task.restart")
     _check_placement(spec.task.placement, "$.task.placement")
     check_integer(spec.task.force_update, "$.task.force_update", "the force counter")
-    check_integer(spec.update.parallelism, "$.update.parallelism", "the update parallelism", maximum=REPLICAS_MAX)
-    check_duration(spec.update.delay_s, "$.update.delay_s", "the update delay")
-    _check_update_not_offered(spec.update, "$.update")
-    _check_update_not_offered(spec.rollback, "$.rollback")
+    check_update_config(spec.update, "$.update", "update")
+    check_update_config(spec.rollback, "$.rollback", "rollback")
     _check_not_offered(spec)
     check_indices(spec.indices, "$.indices")
     check_size(spec)
@@ -150,12 +149,6 @@ def _check_mode(spec: ServiceSpec) -> None:
     if not isinstance(spec.mode, Replicated):
         raise Invalid("services of this mode are not run yet", field="$.mode", hint="replicated is")
     check_integer(spec.mode.replicas, "$.mode.replicas", "replicas", maximum=REPLICAS_MAX)
-
-
-def _check_update_not_offered(config: UpdateConfig, path: str) -> None:
-    """The update settings that the state can hold and nothing acts upon yet."""
-    if config != UpdateConfig(parallelism=config.parallelism, delay_s=config.delay_s):
-        raise Invalid("of the update settings only parallelism and delay are acted upon yet", field=path)
 
 
 def _check_not_offered(service: ServiceSpec) -> None:

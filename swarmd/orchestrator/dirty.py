@@ -47,7 +47,7 @@ def host_ports(spec: EndpointSpec) -> tuple[PortConfig, ...]:
 
 
 def outdated_slots(slots: Iterable[Slot], service: Service, find_node: FindNode) -> list[Slot]:
-    """Slots to be moved: an outdated task, or one too many on its node for the template's limit."""
+    """Slots to be moved: nothing in them is as wanted, or is one too many on its node for the template's limit."""
     limit = service.spec.task.placement.max_replicas
     copies: Counter[str] = Counter()
     found: list[Slot] = []
@@ -55,7 +55,7 @@ def outdated_slots(slots: Iterable[Slot], service: Service, find_node: FindNode)
         task = slot.representative
         if task is None:
             continue
-        if is_outdated(task, service, find_node):
+        if all(is_outdated(one, service, find_node) for one in slot.wanted or (task,)):
             found.append(slot)
         elif limit and task.node_id and not has_ended(task):
             copies[task.node_id] += 1

@@ -27,7 +27,9 @@ def moves_of(slots: Sequence[Slot], service: Service, now: float) -> Moves:
     ids = frozenset(rebalancing.task_ids)
     queue: list[Slot] = []
     moved: list[Slot] = []
+    is_over = True
     for slot in slots:
+        is_over = is_over and not any(task.id in ids for task in slot.wanted)
         task = slot.representative
         if task is not None and task.id in ids and task in slot.wanted:
             queue.append(slot)
@@ -37,7 +39,7 @@ def moves_of(slots: Sequence[Slot], service: Service, now: float) -> Moves:
             moved.append(slot)
     config = service.spec.update
     end_at = max((settled_at(slot, config.delay_s) for slot in moved), default=0.0)
-    if not queue and end_at <= now:
+    if is_over and end_at <= now:
         return Moves(None)
     turn = next_turn(queue, moved, frozenset(), config, now)
     if not queue and end_at < float("inf"):

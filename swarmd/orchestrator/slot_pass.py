@@ -108,22 +108,20 @@ class SlotPass:
     # -- one slot ----------------------------------------------------------------------------------------------------
     def _move(self, slot: Slot) -> None:
         """Put a task of the present template in its place: after what is there has stopped, or beside it at first."""
-        if self._starts_first and any(self._is_sound(task) for task in slot.wanted):
-            self._create(slot, self._template, is_beside=True)
-            return
+        sound = [task for task in slot.wanted if self._is_sound(task)] if self._starts_first else []
+        kept = max(sound, key=self._worth, default=None)
         for task in tuple(slot.wanted):
-            self._want(slot, task, TaskState.SHUTDOWN)
-        self._create(slot, self._template)
+            if task is not kept:
+                self._want(slot, task, TaskState.SHUTDOWN)
+        self._create(slot, self._template, is_beside=kept is not None)
 
     def _tend_one(self, slot: Slot) -> None:
         wanted = slot.wanted
         if not wanted:
             return  # what ended here is not to be restarted
-        if len(wanted) > 1 and self._starts_first:
-            self._replace_start_first(slot)
-            wanted = slot.wanted
-            if len(wanted) != 1:
-                return
+        if len(wanted) > 1 and self._starts_first and self._is_replacing(slot):
+            return
+        wanted = slot.wanted
         current = wanted[0] if len(wanted) == 1 else max(wanted, key=self._worth)
         for task in tuple(wanted):
             if task is not current:
@@ -136,12 +134,13 @@ class SlotPass:
         elif is_held(current):
             self._release(slot, current)
 
-    def _replace_start_first(self, slot: Slot) -> None:
-        """An old and a new task: the old one goes once the new one runs; the new one goes if it failed."""
+    def _is_replacing(self, slot: Slot) -> bool:
+        """An old and a new task: the old one goes once the new one runs; the new one goes if it failed. Whether both
+        are wanted still."""
         old = [task for task in slot.wanted if self._is_old(task)]
         new = [task for task in slot.wanted if not self._is_old(task)]
         if not old or not new:
-            return
+            return False
         current = max(new, key=self._worth)
         for task in new:
             if task is not current:
@@ -149,11 +148,12 @@ class SlotPass:
         is_up = current.status.state is TaskState.RUNNING
         if not is_up and (has_ended(current) or slot.key in self._failed):
             self._want(slot, current, TaskState.SHUTDOWN)
-            return
+            return False
         is_blocked = not current.node_id and _is_blocked_by_old(current)
         for task in old:
             if is_up or is_blocked or not self._is_sound(task):
                 self._want(slot, task, TaskState.SHUTDOWN)
+        return len(slot.wanted) > 1
 
     def _is_old(self, task: Task) -> bool:
         return task.id in self._leaving or is_outdated(task, self._service, self.node)

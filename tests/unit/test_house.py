@@ -53,7 +53,7 @@ TESTED_THROUGH: Final[dict[str, tuple[str, ...]]] = {
         *("state.indexes", "state.keys", "state.kinds"),
     ),
     "unit/orchestrator/test_replicas.py": (
-        *("orchestrator.facts", "orchestrator.reconcile", "orchestrator.replicated"),
+        *("orchestrator.facts", "orchestrator.reconcile", "orchestrator.replicated", "orchestrator.slot_pass"),
     ),
     "unit/pki/test_authority.py": ("pki.pem",),
     "unit/raft/test_replication.py": ("raft.core", "raft.gate", "raft.outbox", "raft.standing", "raft.types"),

@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-from swarmd.model import Availability, Node, NodeState, Replicated, Service, Task, TaskState
+from swarmd.model import Availability, Node, NodeState, Replicated, Service, Task, TaskState, UpdateOrder, UpdateState
 from swarmd.orchestrator.facts import evicts
 from swarmd.state.command import Table
 from swarmd.state.store import State
@@ -78,11 +78,19 @@ def check_programs(state: State, machines: dict[str, Machine]) -> None:
         for local in machine.tasks.values():
             if local.is_running:
                 task = state.task(local.task.id) or local.task
-                if task.slot:
+                if task.slot and not _starts_first(state.service(task.service_id)):
                     running[task.service_id, task.slot].append(task)
     for (service_id, slot), tasks in running.items():
         ids = [task.id for task in tasks]
         assert len(tasks) < 2, f"slot {slot} of {service_id} runs {ids} at the same time"
+
+
+def _starts_first(service: Service | None) -> bool:
+    """Whether two at a time may be wanted, or could be a while ago."""
+    if service is None:
+        return False
+    specs = [service.spec, *([service.previous_spec] if service.previous_spec is not None else [])]
+    return any(UpdateOrder.START_FIRST in (spec.update.order, spec.rollback.order) for spec in specs)
 
 
 def check_converged(state: State, *, history: int) -> None:
@@ -101,6 +109,8 @@ def check_converged(state: State, *, history: int) -> None:
 
 
 def _check_replicated(state: State, service: Service, replicas: int) -> None:
+    status = service.update_status
+    assert status is None or status.state is UpdateState.COMPLETED, f"{service.spec.name}: {status}"
     wanted = [task for task in state.tasks_of_service(service.id) if task.desired_state <= S.RUNNING]
     running = [task for task in wanted if task.status.state is S.RUNNING]
     summary = f"{service.spec.name}: {len(running)} of {replicas} run, {len(wanted)} wanted"

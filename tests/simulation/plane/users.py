@@ -16,6 +16,7 @@ from swarmd.manager.control_api.services import ServiceHandlers
 from swarmd.model import (
     Availability,
     ContainerSpec,
+    FailureAction,
     Node,
     Placement,
     Replicated,
@@ -28,7 +29,9 @@ from swarmd.model import (
     ServiceSpec,
     TaskSpec,
     UpdateConfig,
+    UpdateOrder,
 )
+from swarmd.orchestrator.revision import manual_rollback
 from swarmd.state.transaction import Transaction
 from swarmd.wire.control import CreateService, RemoveObject, UpdateService
 from swarmd.wire.frames import Headers
@@ -111,16 +114,29 @@ class Users:
 
     async def _change(self, service: Service) -> None:
         rng, spec = self._rng, service.spec
-        match rng.randrange(5):
+        if service.previous_spec is not None and rng.random() < 0.1:
+            await self._roll_back(service)
+            return
+        match rng.randrange(6):
             case 0 if isinstance(spec.mode, Replicated):
                 spec = replace(spec, mode=Replicated(replicas=rng.randint(0, 6)))
             case 1:
                 spec = replace(spec, task=replace(spec.task, force_update=spec.task.force_update + 1))
             case 2:
+                spec = replace(spec, update=self._update_config(), rollback=self._update_config())
+            case 3:
                 spec = replace(spec, task=replace(spec.task, resources=self._resources()))
             case _:
                 spec = replace(spec, task=replace(spec.task, container=ContainerSpec(image=self._image())))
         await self.ask(SERVICE_UPDATE, UpdateService(id=service.id, spec=spec))
+
+    async def _roll_back(self, service: Service) -> None:
+        def roll_back(tx: Transaction) -> None:
+            found = tx.service(service.id)
+            if found is not None and found.previous_spec is not None:
+                tx.update(manual_rollback(found, tx.now))
+
+        await self.write(roll_back, "rollbacks")
 
     def _new_spec(self) -> ServiceSpec:
         rng = self._rng
@@ -140,7 +156,20 @@ class Users:
             name=f"s{rng.randrange(100)}",
             task=task,
             mode=Replicated(replicas=rng.randint(0, 6)),
-            update=UpdateConfig(parallelism=rng.randint(0, 3), delay_s=rng.choice((0.0, 1.0, 10.0))),
+            update=self._update_config(),
+            rollback=self._update_config(),
+        )
+
+    def _update_config(self) -> UpdateConfig:
+        rng = self._rng
+        return UpdateConfig(
+            parallelism=rng.randint(0, 3),
+            delay_s=rng.choice((0.0, 1.0, 10.0)),
+            failure_action=rng.choice(tuple(FailureAction)),
+            monitor_s=rng.choice((0.0, 5.0, 30.0)),
+            max_failure_ratio=rng.choice((0.0, 0.0, 0.3, 1.0)),
+            order=rng.choice(tuple(UpdateOrder)),
+            progress_timeout_s=rng.choice((0.0, 60.0, 600.0)),
         )
 
     def _image(self) -> str:
@@ -160,7 +189,8 @@ class Users:
             restart=RestartPolicy(),
             force_update=spec.task.force_update + 1,
         )
-        request = UpdateService(id=service.id, spec=replace(spec, task=task))
+        update = replace(spec.update, failure_action=FailureAction.PAUSE, progress_timeout_s=0.0)
+        request = UpdateService(id=service.id, spec=replace(spec, task=task, update=update))
         for _ in range(TRIES_MAX):
             if await self.ask(SERVICE_UPDATE, request) is not None:
                 return

@@ -29,7 +29,9 @@ from swarmd.model import (
     TaskStatus,
     UpdateConfig,
 )
+from swarmd.node.founding import FEATURES
 from swarmd.orchestrator import reap, reconcile_service
+from swarmd.orchestrator.revision import updated
 from swarmd.state.command import CommandId, Table, Verdict, encode_command
 from swarmd.state.store import State
 from swarmd.state.transaction import Transaction
@@ -94,6 +96,20 @@ class World:
     def set_history(self, limit: int) -> None:
         spec = ClusterSpec(orchestration=OrchestrationConfig(task_history_retention_limit=limit))
         self.update(lambda tx: tx.create(Cluster(id="cluster", spec=spec)))
+
+    def track(self, *, history: int = 5) -> None:
+        """A swarm whose managers all know update statuses."""
+        spec = ClusterSpec(orchestration=OrchestrationConfig(task_history_retention_limit=history))
+        self.update(lambda tx: tx.create(Cluster(id="cluster", spec=spec, feature_level=tuple(sorted(FEATURES)))))
+
+    def edit(self, change: Callable[[ServiceSpec], ServiceSpec], id: str = "web") -> None:
+        """As `swarmctl service update` does."""
+        self.update(lambda tx: tx.update(updated(self.service(id), change(self.service(id).spec), self.now)))
+
+    def service(self, id: str = "web") -> Service:
+        service = self.state.service(id)
+        assert service is not None
+        return service
 
     def add_service(
         self, id: str = "web", *, replicas: int = 1, restart: RestartPolicy = DEFAULT_RESTART, image: str = "a"
