@@ -41,7 +41,7 @@ def moves_of(slots: Sequence[Slot], service: Service, now: float) -> Moves:
     end_at = max((settled_at(slot, config.delay_s) for slot in moved), default=0.0)
     if is_over and end_at <= now:
         return Moves(None)
-    turn = next_turn(queue, moved, frozenset(), config, now)
+    turn = next_turn(queue, moved, frozenset(), service, now)
     if not queue and end_at < float("inf"):
         turn = msgspec.structs.replace(turn, wake_at=end_at)
     return Moves(rebalancing, turn)

@@ -80,7 +80,8 @@ def steer(slots: Sequence[Slot], service: Service, now: float, find_node: FindNo
         return Course(status=status)
     outdated = outdated_slots(slots, service, find_node)
     if status is None or status.state not in RUNNING:
-        if not outdated:
+        given_up = status.failed if status is not None else ()
+        if all(slot.key in given_up for slot in outdated):
             return Course(status=status)
         status = UpdateStatus(state=UpdateState.UPDATING, started_at=now, message="update in progress")
     status = replace(status, total=status.total or len(outdated))
@@ -96,24 +97,25 @@ def steer(slots: Sequence[Slot], service: Service, now: float, find_node: FindNo
     settled = [slot for slot in slots if slot.key not in keys]
     if not queue and (end_at := _ends_at(settled, status, config)) <= now:
         return Course(status=_completed(status, now))
-    turn = next_turn(queue, settled, frozenset(status.failed), config, now)
+    turn = next_turn(queue, settled, frozenset(status.failed), service, now)
     if not queue:
         turn = replace(turn, wake_at=_earlier(turn.wake_at, end_at))
     return Course(status=status, turn=turn)
 
 
 def next_turn(
-    queue: Sequence[Slot], others: Sequence[Slot], failed: frozenset[str], config: UpdateConfig, now: float
+    queue: Sequence[Slot], others: Sequence[Slot], failed: frozenset[str], service: Service, now: float
 ) -> Turn:
     """Who of `queue` takes the turn: nobody while as many of `others` as may be are being moved. One is until its new
     task has run for the update delay.
 
     Slots that do not run go first: they have nothing to lose.
     """
+    config = config_of(service)
     moving = [slot for slot in others if slot.key not in failed and settled_at(slot, config.delay_s) > now]
     room = config.parallelism - len(moving) if config.parallelism else len(queue)
     first = sorted(queue, key=lambda s: (s.is_running, s.number, s.node_id))[: max(room, 0)]
-    wake_at = _times_out_at(moving, config)
+    wake_at = _times_out_at(moving, service)
     if len(first) < len(queue):
         wake_at = min([wake_at, *(settled_at(slot, config.delay_s) for slot in moving)])
     return Turn(slots=tuple([slot.key for slot in first]), wake_at=None if wake_at == math.inf else wake_at)
@@ -125,19 +127,24 @@ def failure_in(slot: Slot, service: Service, now: float) -> Task | None:
     To complete is no failure where the policy says that it is enough to have run once. A lost node or an eviction is
     none of the template's. A slot that is new with the update may wait for room without limit.
     """
-    config, status = config_of(service), service.update_status
-    since = status.started_at if status is not None else math.inf
+    config = config_of(service)
     for task in slot.tasks:
-        if task.spec_version != service.spec_version and (
-            task.meta.created_at < since or task.spec != service.spec.task
-        ):
+        if not _is_new(task, service):
             continue
         if ended_by_itself(task):
             if not _is_done(task) and not _ran_for(task, config.monitor_s):
                 return task
-        elif now >= _deadline(slot, task, config):
+        elif now >= _deadline(slot, task, service):
             return task
     return None
+
+
+def _is_new(task: Task, service: Service) -> bool:
+    """Whether the update made the task: it has the version of the spec, or one from before a change of its scale."""
+    if task.spec_version == service.spec_version:
+        return True
+    status = service.update_status
+    return status is not None and task.meta.created_at >= status.started_at and task.spec == service.spec.task
 
 
 def update_progress(service: Service, tasks: Iterable[Task], find_node: FindNode = lambda _: None) -> UpdateProgress:
@@ -193,20 +200,16 @@ def settled_at(slot: Slot, seconds: float) -> float:
     return reported_at(task) + seconds if task.status.state is TaskState.RUNNING else math.inf
 
 
-def _times_out_at(moving: Iterable[Slot], config: UpdateConfig) -> float:
-    return min(
-        (_deadline(slot, task, config) for slot in moving if (task := slot.representative) is not None),
-        default=math.inf,
-    )
+def _times_out_at(moving: Iterable[Slot], service: Service) -> float:
+    return min((_deadline(slot, task, service) for slot in moving for task in slot.wanted), default=math.inf)
 
 
-def _deadline(slot: Slot, task: Task, config: UpdateConfig) -> float:
-    """Until when the task, which replaces another, must run."""
-    if not config.progress_timeout_s or len(slot.tasks) < 2 or task not in slot.wanted:
+def _deadline(slot: Slot, task: Task, service: Service) -> float:
+    """Until when the task, which an update put in another's place, must run."""
+    timeout_s = config_of(service).progress_timeout_s
+    if not timeout_s or len(slot.tasks) < 2 or task not in slot.wanted or not _is_new(task, service):
         return math.inf
-    if task.status.state >= TaskState.RUNNING:
-        return math.inf
-    return task.meta.created_at + config.progress_timeout_s
+    return task.meta.created_at + timeout_s if task.status.state < TaskState.RUNNING else math.inf
 
 
 def _is_done(task: Task) -> bool:

@@ -86,9 +86,9 @@ def check_programs(state: State, machines: dict[str, Machine]) -> None:
 
 
 def _starts_first(service: Service | None) -> bool:
-    """Whether two at a time may be wanted, or could be a while ago."""
+    """Whether two at a time may be wanted, or could be a while ago; of a service that is gone nobody knows."""
     if service is None:
-        return False
+        return True
     specs = [service.spec, *([service.previous_spec] if service.previous_spec is not None else [])]
     return any(UpdateOrder.START_FIRST in (spec.update.order, spec.rollback.order) for spec in specs)
 
