@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from typing import Final
 
 import trio
 
-from swarmd.model import Availability, Node, NodeState, Replicated, Service, Task, TaskState, UpdateOrder, UpdateState
+from swarmd.model import Availability, Node, NodeState, Replicated, Service, Task, TaskState, UpdateState
 from swarmd.orchestrator.facts import evicts
 from swarmd.state.command import Table
 from swarmd.state.store import State
@@ -68,8 +69,11 @@ def _check_placement(state: State, task: Task) -> None:
     assert not asked or memory <= node.description.resources.memory_bytes, f"{node.id} is overcommitted by {task.id}"
 
 
-def check_programs(state: State, machines: dict[str, Machine]) -> None:
-    """No two programs of one slot run side by side, save where one cannot be reached or takes too long to stop."""
+def check_programs(state: State, machines: dict[str, Machine], starts_first: Collection[str]) -> None:
+    """No two programs of one slot run side by side, save where one cannot be reached or takes too long to stop.
+
+    Services (names) that ever were updated start-first are left out.
+    """
     now = trio.current_time()
     running: dict[tuple[str, int], list[Task]] = defaultdict(list)
     for machine in machines.values():
@@ -78,19 +82,11 @@ def check_programs(state: State, machines: dict[str, Machine]) -> None:
         for local in machine.tasks.values():
             if local.is_running:
                 task = state.task(local.task.id) or local.task
-                if task.slot and not _starts_first(state.service(task.service_id)):
+                if task.slot and task.service_name not in starts_first:
                     running[task.service_id, task.slot].append(task)
     for (service_id, slot), tasks in running.items():
         ids = [task.id for task in tasks]
         assert len(tasks) < 2, f"slot {slot} of {service_id} runs {ids} at the same time"
-
-
-def _starts_first(service: Service | None) -> bool:
-    """Whether two at a time may be wanted, or could be a while ago; of a service that is gone nobody knows."""
-    if service is None:
-        return True
-    specs = [service.spec, *([service.previous_spec] if service.previous_spec is not None else [])]
-    return any(UpdateOrder.START_FIRST in (spec.update.order, spec.rollback.order) for spec in specs)
 
 
 def check_converged(state: State, *, history: int) -> None:

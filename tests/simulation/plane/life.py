@@ -251,7 +251,7 @@ class Life:
     async def _watch_programs(self) -> None:
         while True:
             await trio.sleep(PROGRAMS_EVERY_S)
-            check_programs(self.log.state, self.machines)
+            check_programs(self.log.state, self.machines, self.users.starts_first)
 
 
 async def _keep_running(

@@ -69,6 +69,8 @@ class Users:
         self._weather = weather
         self._rng = rng
         self._lived = lived
+        self.starts_first: set[str] = set()
+        """Services (names) that may have been updated start-first."""
 
     async def ask(self, method: Method[Any, Resp], request: Any) -> Resp | None:
         """Call the present leader's control API; None if it refused or was deposed."""
@@ -79,6 +81,9 @@ class Users:
 
         access = Access(store, linearize=linearize, recall=lambda _key, _actor: None)
         handler = cast("Any", ServiceHandlers(access).handlers()[method])
+        spec = getattr(request, "spec", None)
+        if spec is not None and UpdateOrder.START_FIRST in (spec.update.order, spec.rollback.order):
+            self.starts_first.add(spec.name)
         try:
             reply = await handler(_Call(method), request)
         except SwarmError as error:
