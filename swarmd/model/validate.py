@@ -38,6 +38,7 @@ from swarmd.model.specs import (
     TaskDefaults,
 )
 from swarmd.model.validate_ca import check_ca
+from swarmd.model.validate_references import check_references
 from swarmd.model.validate_update import check_update_config
 
 NODE_NAME_CHARACTERS_MAX: Final = 255
@@ -71,6 +72,7 @@ def validate_service_spec(spec: ServiceSpec) -> None:
     check_labels(spec.labels, "$.labels")
     _check_mode(spec)
     _check_container(spec.task.container, "$.task.container")
+    check_references(spec.task.container, "$.task.container")
     _check_resources(spec.task.resources, "$.task.resources")
     _check_restart(spec.task.restart, "$.task.restart")
     _check_placement(spec.task.placement, "$.task.placement")
@@ -165,8 +167,6 @@ def _check_not_offered(service: ServiceSpec) -> None:
         ("$.task.placement.strategy", spec.placement.strategy),
         ("$.task.resources.limits.generic", spec.resources.limits.generic),
         ("$.task.resources.reservations.generic", spec.resources.reservations.generic),
-        ("$.task.container.secrets", spec.container.secrets),
-        ("$.task.container.configs", spec.container.configs),
     ):
         if value:
             what = field.rpartition(".")[2]

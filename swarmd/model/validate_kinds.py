@@ -75,6 +75,13 @@ def validate_config_spec(spec: ConfigSpec) -> None:
     check_size(spec)
 
 
+def validate_relabelled(spec: SecretSpec | ConfigSpec) -> None:
+    """Raise `Invalid` unless what is stored may be stored with the labels that `spec` has. Its payload is not looked
+    at: a secret's lies elsewhere, sealed."""
+    check_labels(spec.labels, "$.labels")
+    check_size(spec)
+
+
 def validate_volume_spec(spec: VolumeSpec) -> None:
     """Raise `Invalid` unless a driver could make the volume."""
     _check_free_name(spec.name, "$.name", "a volume needs a name")

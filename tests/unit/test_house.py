@@ -24,7 +24,7 @@ DOCUMENTS: Final = ("README.md", "CONTRIBUTING.md")
 TESTED_THROUGH: Final[dict[str, tuple[str, ...]]] = {
     "e2e/test_bad_inputs.py": ("__main__",),
     "e2e/test_operations.py": ("node.*",),
-    "e2e/test_crashes.py": ("manager.*", "wire.audit", "wire.payloads"),
+    "e2e/test_crashes.py": ("manager.*", "wire.audit"),
     "unit/agent/test_agent.py": (
         *("agent.connector", "agent.ledger", "agent.reporter", "agent.session", "agent.task_runner", "agent.worker"),
     ),
@@ -39,6 +39,7 @@ TESTED_THROUGH: Final[dict[str, tuple[str, ...]]] = {
         *("manager.control_api.status", "manager.control_api.tasks"),
     ),
     "unit/manager/control_api/test_admission.py": ("manager.control_api.node_views",),
+    "unit/manager/control_api/test_secrets.py": ("manager.control_api.payloads",),
     "unit/manager/dispatcher/test_sessions.py": (
         *("manager.dispatcher.dispatcher", "manager.dispatcher.local_link", "manager.dispatcher.node_writer"),
         *("manager.dispatcher.receipt", "manager.dispatcher.session"),

@@ -9,7 +9,9 @@ from typing import Any
 from swarmd.manager.control_api.access import Access, Admit, Recall, admit_all
 from swarmd.manager.control_api.admission import AdmissionHandlers
 from swarmd.manager.control_api.cluster import ClusterHandlers
+from swarmd.manager.control_api.configs import ConfigHandlers
 from swarmd.manager.control_api.nodes import NodeHandlers
+from swarmd.manager.control_api.secrets import SecretHandlers
 from swarmd.manager.control_api.services import ServiceHandlers
 from swarmd.manager.control_api.status import StatusHandler
 from swarmd.manager.control_api.tasks import TaskHandlers
@@ -22,7 +24,7 @@ from swarmd.wire.methods import Method
 
 
 class ControlApi:
-    """Serves `node.*`, `service.*`, `task.*`, `cluster.*`, `status` and `watch` on any manager.
+    """Serves `node.*`, `service.*`, `task.*`, `secret.*`, `config.*`, `cluster.*`, `status` and `watch` on any manager.
 
     It lives as long as the manager, not as long as a reign: a write in flight is answered by whoever learns its fate.
     Mutations reach it on the leader only (followers pass them on before).
@@ -58,6 +60,8 @@ class ControlApi:
             AdmissionHandlers(access, membership=membership, now=now),
             ServiceHandlers(access),
             TaskHandlers(access),
+            SecretHandlers(access),
+            ConfigHandlers(access),
             ClusterHandlers(access, signers=signers, now=now, rng=rng),
             StatusHandler(access, membership=membership, local=local),
         )

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from swarmd.errors import AlreadyExists, Conflict, Invalid, NotFound, Unimplemented
 from swarmd.manager.control_api.access import Access
 from swarmd.manager.control_api.filters import check_size, has_name, has_prefix, prefixed
+from swarmd.manager.control_api.references import check_given_to_tasks, require_referenced
 from swarmd.model import NodeState, Replicated, Service, TaskState, validate_service_spec
 from swarmd.orchestrator.revision import created, updated
 from swarmd.state.command import Table
@@ -94,6 +95,8 @@ class ServiceHandlers:
 
 
 def _create(tx: Transaction, request: CreateService) -> Service:
+    require_referenced(tx, request.spec)
+    check_given_to_tasks(request.spec)
     name = request.spec.name
     if tx.service_by_name(name) is not None:
         raise AlreadyExists(f'a service named "{name}" exists already', hint=f"swarmctl service update {name} ...")
@@ -106,6 +109,8 @@ def _update(tx: Transaction, request: UpdateService) -> Service:
     old = tx.service(request.id)
     if old is None:
         raise _not_found(request.id)
+    require_referenced(tx, request.spec)
+    check_given_to_tasks(request.spec)
     if request.spec_version not in (ANY_SPEC_VERSION, old.spec_version):
         raise Conflict(
             f"update out of sequence: the spec is at version {old.spec_version}, not {request.spec_version}",

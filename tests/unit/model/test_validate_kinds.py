@@ -16,7 +16,6 @@ from swarmd.model import (
     Annotations,
     BlockAccess,
     CapacityRange,
-    ConfigReference,
     ConfigSpec,
     ContainerSpec,
     Driver,
@@ -29,7 +28,6 @@ from swarmd.model import (
     NetworkSpec,
     NodeSpec,
     Resource,
-    SecretReference,
     SecretSpec,
     ServiceSpec,
     TaskSpec,
@@ -204,10 +202,6 @@ def test_custom_indices_have_limits(entries: tuple[IndexEntry, ...], field: str)
 @pytest.mark.parametrize(
     ("task", "field"),
     [
-        (TaskSpec(container=ContainerSpec(image="a", secrets=(SecretReference(secret_id="s", secret_name="s"),))),
-         "$.task.container.secrets"),
-        (TaskSpec(container=ContainerSpec(image="a", configs=(ConfigReference(config_id="c", config_name="c"),))),
-         "$.task.container.configs"),
         (TaskSpec(container=ContainerSpec(image="a"), networks=(NetworkAttachmentConfig(target="w"),)),
          "$.task.networks"),
         (TaskSpec(container=ContainerSpec(image="a"), attachment=NetworkAttachmentSpec(container_id="c")),
