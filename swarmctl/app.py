@@ -13,16 +13,18 @@ from swarmctl.verbs import Group, group, not_built, verb
 
 NOUNS: Final = {
     "cluster": "cluster",
+    "config": "config",
     "node": "node",
     "raft": "raft",
+    "secret": "secret",
     "service": "service",
     "svc": "service",
     "task": "task",
 }
 """Noun or alias -> its module in `swarmctl.commands`."""
 PLANNED: Final = frozenset(
-    {"access", "apply", "backup", "ca", "config", "context", "dashboard", "deploy", "diff", "doctor", "edit"}
-    | {"logs", "network", "plan", "restore", "secret", "stack", "swarm", "top", "volume"}
+    {"access", "apply", "backup", "ca", "context", "dashboard", "deploy", "diff", "doctor", "edit"}
+    | {"logs", "network", "plan", "restore", "stack", "swarm", "top", "volume"}
 )
 
 

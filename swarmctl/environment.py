@@ -50,6 +50,12 @@ def _read_secret(prompt: str) -> str:
         return ""
 
 
+def _write_bytes(data: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Environment:
     """What a command may touch."""
@@ -63,6 +69,10 @@ class Environment:
     read_line: Callable[[], str] = lambda: sys.stdin.readline()
     read_secret: Callable[[str], str] = _read_secret
     """Asks with this prompt, and what is typed is not shown."""
+    read_bytes: Callable[[int], bytes] = lambda count: sys.stdin.buffer.read(count)
+    """At most so many bytes of standard input."""
+    write_bytes: Callable[[bytes], object] = _write_bytes
+    """A result that is no text."""
     now: Callable[[], float] = time.time  # noqa: TID251 - the edge that injects it
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep  # noqa: TID251 - a command line has no events to wait for

@@ -6,6 +6,7 @@ from typing import Final
 
 from swarmctl.render.cluster import cluster_document
 from swarmctl.render.nodes import node_document
+from swarmctl.render.payloads import config_document, secret_document
 from swarmctl.render.services import service_document
 from swarmctl.render.tasks import task_document
 from swarmctl.resolve import node_name
@@ -13,6 +14,7 @@ from swarmctl.show import Kind
 from swarmd.model import Task
 from swarmd.wire.cluster import ClusterView
 from swarmd.wire.control import NodeView, ServiceView
+from swarmd.wire.payloads import ConfigView, SecretView
 
 NODE: Final[Kind[NodeView]] = Kind(lambda view: view.node.id, lambda view: node_name(view.node), node_document)
 SERVICE: Final[Kind[ServiceView]] = Kind(
@@ -22,3 +24,5 @@ TASK: Final[Kind[Task]] = Kind(lambda task: task.id, lambda task: task.name, tas
 CLUSTER: Final[Kind[ClusterView]] = Kind(
     lambda view: view.cluster.id, lambda view: view.cluster.spec.name, cluster_document
 )
+SECRET: Final[Kind[SecretView]] = Kind(lambda view: view.secret.id, lambda view: view.secret.spec.name, secret_document)
+CONFIG: Final[Kind[ConfigView]] = Kind(lambda view: view.config.id, lambda view: view.config.spec.name, config_document)

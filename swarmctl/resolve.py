@@ -20,7 +20,16 @@ from swarmd.wire.control import (
     NodeView,
     ServiceView,
 )
-from swarmd.wire.methods import CLUSTER_GET, NODE_GET, NODE_LIST, SERVICE_LIST, TASK_LIST
+from swarmd.wire.methods import (
+    CLUSTER_GET,
+    CONFIG_LIST,
+    NODE_GET,
+    NODE_LIST,
+    SECRET_LIST,
+    SERVICE_LIST,
+    TASK_LIST,
+)
+from swarmd.wire.payloads import ConfigView, ListPayloads, SecretView
 
 T = TypeVar("T")
 
@@ -77,6 +86,32 @@ def find_task(client: Client, reference: str) -> Task:
         everything=lambda: (),
         id_of=lambda task: task.id,
         names_of=lambda task: (task_name(task),),
+    )
+
+
+def find_secret(client: Client, reference: str) -> SecretView:
+    """Raises `Invalid` (empty, ambiguous), `NotFound`."""
+    return _choose(
+        "secret",
+        reference,
+        by_prefix=lambda text: client.read(SECRET_LIST, ListPayloads(id_prefixes=(text,))).secrets,
+        by_name=lambda text: client.read(SECRET_LIST, ListPayloads(names=(text,))).secrets,
+        everything=lambda: client.read(SECRET_LIST, ListPayloads()).secrets,
+        id_of=lambda view: view.secret.id,
+        names_of=lambda view: (view.secret.spec.name,),
+    )
+
+
+def find_config(client: Client, reference: str) -> ConfigView:
+    """Without its payload. Raises `Invalid` (empty, ambiguous), `NotFound`."""
+    return _choose(
+        "config",
+        reference,
+        by_prefix=lambda text: client.read(CONFIG_LIST, ListPayloads(id_prefixes=(text,))).configs,
+        by_name=lambda text: client.read(CONFIG_LIST, ListPayloads(names=(text,))).configs,
+        everything=lambda: client.read(CONFIG_LIST, ListPayloads()).configs,
+        id_of=lambda view: view.config.id,
+        names_of=lambda view: (view.config.spec.name,),
     )
 
 

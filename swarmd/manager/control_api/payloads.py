@@ -140,13 +140,11 @@ def check_is_unused(tx: Transaction, payload: Secret | Config, noun: str) -> Non
     if names:
         raise FailedPrecondition(
             f'{noun} "{payload.spec.name}" is in use by {_enumerated(names)}',
-            object=f"{noun} {payload.spec.name}",
             hint="let these services refer to another one, or remove them",
         )
     if lingering:
         raise FailedPrecondition(
             f'{noun} "{payload.spec.name}" is in use by tasks that still run, of {_enumerated(lingering)}',
-            object=f"{noun} {payload.spec.name}",
             hint="try again once they have stopped",
         )
 
