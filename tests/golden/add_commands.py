@@ -35,7 +35,7 @@ from swarmd.model import (
 )
 from swarmd.raft import Configuration, Member, SnapshotMeta
 from swarmd.state import CommandId, IdempotencyKey, State, Table, Transaction, encode_command, encode_snapshot
-from tests.golden import kinds
+from tests.golden import kinds, security
 
 FOLDER = Path(__file__).parent
 NOW = 1_700_000_000.25
@@ -151,7 +151,11 @@ STEPS: dict[str, Callable[[Transaction], object]] = {
 }
 
 
-HISTORIES: dict[str, dict[str, Callable[[Transaction], object]]] = {"small": STEPS, "kinds": kinds.STEPS}
+HISTORIES: dict[str, dict[str, Callable[[Transaction], object]]] = {
+    "small": STEPS,
+    "kinds": kinds.STEPS,
+    "security": security.STEPS,
+}
 """Each begins with an empty state and ends with a snapshot of its name."""
 
 

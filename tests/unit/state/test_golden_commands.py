@@ -10,11 +10,28 @@ from typing import Any
 import msgspec
 import pytest
 
-from swarmd.model import SealedPayload, Secret
+from swarmd.model import (
+    CAConfig,
+    Cluster,
+    EarlierCertificate,
+    EncryptionConfig,
+    ExternalCA,
+    Node,
+    NodeCertificate,
+    NodeStatus,
+    PayloadKey,
+    RemovedNode,
+    RootCA,
+    RootRotation,
+    SealedPayload,
+    Secret,
+    UnlockKey,
+)
+from swarmd.pki.payload_keys import payload_of
 from swarmd.state import State, Verdict, decode_command, encode_command, encode_snapshot
 from swarmd.state.command import TABLE_OF_TYPE
 from swarmd.state.selectors import All
-from tests.golden import kinds
+from tests.golden import kinds, security
 from tests.golden.add_commands import HISTORIES, meta_at, samples
 
 FOLDER = Path(__file__).parents[2] / "golden"
@@ -67,12 +84,21 @@ def fields_set(value: Any) -> Iterator[tuple[type, str]]:
             yield from fields_set(item)
 
 
-def test_the_corpus_sets_every_field_of_the_kinds_that_were_added() -> None:
+def restored(history: str) -> State:
     state = State()
-    state.restore(meta_at(len(HISTORIES["kinds"])), [read(FOLDER / "snapshots" / "kinds.hex")])
-    objects = [object for type_ in TABLE_OF_TYPE for object in state.find(type_, All())]
-    objects += [kinds.RAW, kinds.ATTACHMENT]
-    found = {field for object in objects for field in fields_set(object)}
+    state.restore(meta_at(len(HISTORIES[history])), [read(FOLDER / "snapshots" / f"{history}.hex")])
+    return state
+
+
+def fields_of(history: str) -> set[tuple[type, str]]:
+    """What the objects at its end have set."""
+    state = restored(history)
+    return {field for type_ in TABLE_OF_TYPE for object in state.find(type_, All()) for field in fields_set(object)}
+
+
+def test_the_corpus_sets_every_field_of_the_kinds_that_were_added() -> None:
+    found = fields_of("kinds") | fields_of("security")
+    found |= {field for object in (kinds.RAW, kinds.ATTACHMENT) for field in fields_set(object)}
     modules = ("networks", "payloads", "volumes", "extensions", "references")
     structs = {
         type_
@@ -80,8 +106,47 @@ def test_the_corpus_sets_every_field_of_the_kinds_that_were_added() -> None:
         for type_ in vars(importlib.import_module(f"swarmd.model.{name}")).values()
         if isinstance(type_, type) and issubclass(type_, msgspec.Struct) and type_.__module__.endswith(name)
     }
+    assert {Secret, SealedPayload} < structs
     assert len(structs) > 20
-    structs -= {SealedPayload}
     wanted = {(type_, field) for type_ in structs for field in type_.__struct_fields__}
-    wanted -= {(Secret, "sealed")}
     assert {(type_.__name__, field) for type_, field in wanted - found} == set()
+
+
+OF_SECURITY = {
+    CAConfig: ("external_cas", "signing_ca_certificate", "signing_ca_key", "force_rotate"),
+    Cluster: ("unlock_key", "payload_keys"),
+    EncryptionConfig: ("auto_lock_managers",),
+    ExternalCA: ("url", "options", "ca_certificate"),
+    PayloadKey: ("id", "key"),
+    RemovedNode: ("fingerprints",),
+    RootCA: ("rotation", "last_forced_rotation"),
+    RootRotation: ("certificate", "cross_signed", "key", "started_at"),
+    SealedPayload: ("key_id", "nonce", "ciphertext"),
+    Secret: ("sealed",),
+    UnlockKey: ("version", "key"),
+}
+"""The fields that need the feature `security.1` and are there at the end of its history. Those of a node: below."""
+
+
+def test_the_corpus_sets_every_field_that_came_with_security() -> None:
+    found = fields_of("security") | set(fields_set(security.NODE))
+    of_node = {
+        Node: ("certificate", "status"),
+        NodeCertificate: ("fingerprint", "earlier"),
+        NodeStatus: ("certificate", "issuer"),
+        EarlierCertificate: ("fingerprint", "expires_at", "is_revoked", "role"),
+    }
+    wanted = {(type_, field) for type_, fields in (OF_SECURITY | of_node).items() for field in fields}
+    assert {(type_.__name__, field) for type_, field in wanted - found} == set()
+    claims = decode_command(read(FOLDER / "commands" / "security-certify.hex")).claims
+    assert [claim.index for claim in claims] == ["node.request"]
+
+
+def test_what_was_once_sealed_opens_to_the_same_bytes() -> None:
+    """Its form is as unchangeable as that of commands: a label or an order of parts would lock every secret away."""
+    state = restored("security")
+    cluster, secret = state.cluster(), state.get(Secret, security.SECRET.id)
+    assert cluster is not None
+    assert secret is not None
+    assert [key.id for key in cluster.payload_keys] == [1, 2]
+    assert payload_of(cluster, secret) == security.PAYLOAD
