@@ -13,6 +13,7 @@ import msgspec
 
 from swarmd.errors import FailedPrecondition, Internal
 from swarmd.manager.offline import NOT_COMMITTED, OfflineLog, apply
+from swarmd.manager.payload_rotation import replace_payload_key
 from swarmd.model import Node, Role
 from swarmd.raft import ChangeKind, Configuration, Entry, EntryKind, HardState, Member, MembershipChange, encode_change
 from swarmd.raft.membership import apply_change
@@ -100,6 +101,7 @@ def _demotion(state: State, former: tuple[Node, ...], own: Member, term: int, no
         assert node is not None
         spec = msgspec.structs.replace(node.spec, desired_role=Role.WORKER)
         tx.update(msgspec.structs.replace(node, role=Role.WORKER, spec=spec))
+    replace_payload_key(tx)  # which they all knew
     command = tx.command(CommandId(own.member_id, rng.randbytes(16), 0), actor=ACTOR)
     entry = Entry(state.index + 1, term, EntryKind.DATA, encode_command(command))
     apply(state, entry)

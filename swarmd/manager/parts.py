@@ -32,6 +32,7 @@ from swarmd.manager.key_rotation import KeyRotation
 from swarmd.manager.loops import (
     AllocatorLoop,
     OrchestratorLoop,
+    PayloadRotationLoop,
     ReaperLoop,
     RoleManagerLoop,
     RootRotationLoop,
@@ -216,6 +217,7 @@ class Parts:
             partial(RoleManagerLoop, store, self.members, now=now, rng=rng),
             partial(SignerLoop, store, self.signers, now=now, rng=rng),
             partial(RootRotationLoop, store, now=now, rng=rng),
+            partial(PayloadRotationLoop, store),
             partial(FeatureLevelLoop, store, known=self._features, rng=rng),
             partial(DiskWatch, self.driver, self.members),
             partial(DigestWatch, self.driver, self.members, self.digest_board, self._removals_for_divergence),

@@ -9,7 +9,8 @@ from typing import Final
 from swarmd.manager.certificates import manager_fingerprints
 from swarmd.manager.control_api.node_checks import check_removal
 from swarmd.manager.control_api.views import RaftView
-from swarmd.model import Node, RemovedNode, Task, TaskState, TaskStatus
+from swarmd.manager.payload_rotation import replace_payload_key
+from swarmd.model import Node, RemovedNode, Role, Task, TaskState, TaskStatus
 from swarmd.state.command import Table
 from swarmd.state.transaction import Transaction
 from swarmd.wire.control import RemoveNode
@@ -31,6 +32,8 @@ def orphan_some(tx: Transaction, raft: RaftView, request: RemoveNode, now: float
 def remove_node(tx: Transaction, raft: RaftView, request: RemoveNode, now: float) -> str:
     """All of it in this transaction. Raises as `check_removal`."""
     node = check_removal(tx, raft, request.id, force=request.force)
+    if node.role is Role.MANAGER:  # out of Raft, and its role has not followed yet
+        replace_payload_key(tx)
     _orphan(tx, node, _live(tx.tasks_of_node(node.id)), now)
     if tx.removed_node(node.id) is None:
         tx.create(

@@ -5,6 +5,7 @@ Each lives for one reign, in its nursery, and is made anew for the next. Must no
 
 from swarmd.manager.loops.allocator import AllocatorLoop
 from swarmd.manager.loops.orchestrator import OrchestratorLoop
+from swarmd.manager.loops.payload_rotation import PayloadRotationLoop
 from swarmd.manager.loops.reaper import ReaperLoop
 from swarmd.manager.loops.role_manager import Membership, RoleManagerLoop
 from swarmd.manager.loops.root_rotation import RootRotationLoop
@@ -15,6 +16,7 @@ __all__ = [
     "AllocatorLoop",
     "Membership",
     "OrchestratorLoop",
+    "PayloadRotationLoop",
     "ReaperLoop",
     "RoleManagerLoop",
     "RootRotationLoop",

@@ -16,6 +16,7 @@ import trio
 
 from swarmd.errors import FailedPrecondition
 from swarmd.manager.loops.keyed import KeyedLoop
+from swarmd.manager.payload_rotation import replace_payload_key
 from swarmd.manager.proposer import Store
 from swarmd.model import Node, Role
 from swarmd.raft import Configuration
@@ -130,9 +131,12 @@ class RoleManagerLoop:
 
 
 def follow_role(tx: Transaction, node_id: str, role: Role) -> bool:
-    """Set the node's role, if that is still what is wanted; whether it was."""
+    """Set the node's role, if that is still what is wanted; whether it was. Who ceases to be a manager knew the key of
+    payloads: it is replaced."""
     node = tx.node(node_id)
     if node is None or node.spec.desired_role is not role or node.role is role:
         return False
+    if node.role is Role.MANAGER:
+        replace_payload_key(tx)
     tx.update(msgspec.structs.replace(node, role=role))
     return True

@@ -9,9 +9,12 @@ import pytest
 
 from swarmd.errors import FailedPrecondition
 from swarmd.manager.alone import ACTOR, Plan, plan_alone
-from swarmd.model import Role
+from swarmd.manager.control_api.secrets import _create
+from swarmd.manager.payload_rotation import Reseal, next_step
+from swarmd.model import Role, Secret, SecretSpec
 from swarmd.raft import ChangeKind, Entry, EntryKind, HardState, Member, Message, MessageType, RaftCore, Settings
 from swarmd.state.command import decode_command
+from swarmd.state.selectors import ByName
 from swarmd.state.store import State
 from tests.unit.node.lost_group import NOW, OTHERS, Group, a_service, read
 
@@ -67,6 +70,17 @@ def test_former_managers_become_workers_in_the_same_write(tmp_path: Path) -> Non
     assert own.role is Role.MANAGER
     assert state.service_by_name("web") is not None
     assert decode_command(plan.entries[-1].body).actor == ACTOR
+
+
+def test_the_key_of_payloads_is_replaced_in_the_same_write_for_they_all_knew_it(tmp_path: Path) -> None:
+    group = Group().with_others()
+    group.write(lambda tx: _create(tx, SecretSpec(name="horse", data=b"battery staple")))
+    state = state_after(group, planned(group, tmp_path))
+    cluster = state.cluster()
+    (secret,) = state.find(Secret, ByName("horse"))
+    assert cluster is not None
+    assert [key.id for key in cluster.payload_keys] == [1, 2]
+    assert next_step(cluster, [secret]) == Reseal((secret.id,))
 
 
 @pytest.mark.parametrize("snapshot_at", [0, 9])
