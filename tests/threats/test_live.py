@@ -5,6 +5,7 @@ After each one `conftest.unharmed` looks: managers up, sessions alive, writes ac
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import socket
@@ -47,6 +48,7 @@ from swarmd.wire.methods import (
     CA_STATUS,
     CA_UNLOCK_KEY,
     CLUSTER_GET,
+    CONFIG_CREATE,
     HEALTH,
     HEARTBEAT,
     METHODS,
@@ -55,10 +57,13 @@ from swarmd.wire.methods import (
     RAFT_LEAVE,
     RAFT_MESSAGES,
     SECRET_CREATE,
+    SECRET_GET,
     SECRET_LIST,
+    SECRET_UPDATE,
     SERVICE_CREATE,
     SERVICE_LIST,
     SESSION,
+    STATUS,
     TASK_LIST,
     UPDATE_STATUS,
     WATCH,
@@ -73,6 +78,7 @@ from tests.threats.attacker import (
     ask,
     copied_pair,
     in_trio,
+    logs,
     made_pair,
     reach,
     refusal,
@@ -761,9 +767,6 @@ def test_threat_21_bad_cbor_ends_its_connection_and_wrong_types_their_call(targe
 
 
 # -- payloads ---------------------------------------------------------------------------------------------------------
-not_served = pytest.mark.xfail(reason="secrets and configs are not served yet", strict=True)
-
-
 async def as_manager(target: Target, method: Method[Any, Any], body: Any) -> SwarmError | None:
     pair = await trio.to_thread.run_sync(target.manager_pair)
     return await refused_at(target.ports[0], pair, method, body)
@@ -777,7 +780,6 @@ def service_with_secret(target: str) -> dict[str, Any]:
 TARGETS: Final = ("../x", "/etc/x", "a/../../b", "a\0b", "a\n", "x" * 300)
 
 
-@pytest.mark.xfail(reason="secrets are given to no task yet, whatever its file is called", strict=True)
 def test_threat_22_a_payload_cannot_be_put_outside_of_its_directory(target: Target) -> None:
     for name in TARGETS:
         refused = in_trio(lambda name=name: as_manager(target, SERVICE_CREATE, service_with_secret(name)))
@@ -795,20 +797,32 @@ def test_threat_23_names(target: Target) -> None:
         )
         assert isinstance(refused, Invalid), name
         assert "name" in f"{refused.field} {refused.message}", name
+        for method in (SECRET_CREATE, CONFIG_CREATE):
+            refused = in_trio(
+                lambda name=name, method=method: as_manager(target, method, {"spec": {"name": name, "data": b"x"}})
+            )
+            assert isinstance(refused, Invalid), name
+            assert "name" in f"{refused.field} {refused.message}", name
     assert {service["spec"]["name"] for service in target.machines[0].json("service", "ls")} == {"web"}
 
 
-@not_served
-@pytest.mark.parametrize(("size", "fits"), [(0, False), (1, True), (511_999, True), (512_000, False)])
-def test_threat_24_a_secret_has_at_least_one_byte_and_fewer_than_512_000(target: Target, size: int, fits: bool) -> None:
-    refused = in_trio(
-        lambda: as_manager(target, SECRET_CREATE, {"spec": {"name": f"size-{size}", "data": b"x" * size}})
-    )
+@pytest.mark.parametrize(
+    ("method", "size", "fits"),
+    [
+        *((SECRET_CREATE, size, fits) for size, fits in ((0, False), (1, True), (511_999, True), (512_000, False))),
+        *((CONFIG_CREATE, size, fits) for size, fits in ((0, False), (1_023_999, True), (1_024_000, False))),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_threat_24_a_payload_has_at_least_one_byte_and_a_limit(
+    target: Target, method: Method[Any, Any], size: int, fits: bool
+) -> None:
+    refused = in_trio(lambda: as_manager(target, method, {"spec": {"name": f"size-{size}", "data": b"x" * size}}))
     assert (refused is None) if fits else isinstance(refused, Invalid)
 
 
 def test_threat_26_the_roots_key_and_the_unlock_key_are_at_no_door(target: Target) -> None:
-    """Of the payloads of secrets: `manager/control_api/test_secret_fields.py` and the row below."""
+    """Of the payloads of secrets: `manager/test_redaction_doors.py` and the row below."""
     body = "".join(target.known.root_key.decode().splitlines()[1:-1])
     tokens = [target.token(role)[-25:] for role in ("worker", "manager")]
 
@@ -837,18 +851,42 @@ def test_threat_26_the_roots_key_and_the_unlock_key_are_at_no_door(target: Targe
     assert "PRIVATE KEY" not in dumped
 
 
-@not_served
 def test_threat_26_a_secrets_payload_is_at_no_door(target: Target) -> None:
+    """Created through a follower, at debug level: it is in no reply, no watch, no audit, no log, nor on any disk."""
     payload = b"correct horse battery staple"
-    assert in_trio(lambda: as_manager(target, SECRET_CREATE, {"spec": {"name": "horse", "data": payload}})) is None
+    spec = {"name": "horse", "data": payload, "labels": {"a": "b"}}
+    assert in_trio(lambda: as_manager(target, SECRET_CREATE, {"spec": spec})) is None
+    (secret,) = target.machines[0].json("secret", "ls", "-f", "name=horse")
 
-    async def main() -> str:
+    async def main() -> list[str]:
         pair = await trio.to_thread.run_sync(target.manager_pair)
-        async with reach(target.ports[0], None, pair) as connection:
-            plain: Method[Any, Any] = Method(SECRET_LIST.name, dict, dict, roles=SECRET_LIST.roles)
-            return str(await connection.call(plain, {}))
+        told = []
+        for port in target.ports:
+            async with reach(port, None, pair) as connection:
+                for method, body in ((SECRET_LIST, {}), (SECRET_GET, {"id": secret["id"]}), (STATUS, {})):
+                    plain: Method[Any, Any] = Method(method.name, dict, dict, roles=method.roles)
+                    told.append(repr(await connection.call(plain, body)))
+                update = {"id": secret["id"], "spec": {**spec, "labels": {"port": str(port)}}}
+                told.append(repr(await ask(connection, SECRET_UPDATE, update)))
+                again = {"id": secret["id"], "spec": {**spec, "data": payload + b"!"}}
+                told.append(repr(await refusal(connection, SECRET_UPDATE, again)))
+                told.append(repr(await refusal(connection, SECRET_CREATE, {"spec": spec})))
+                for stream_of, request in ((WATCH, WATCH.request(after=0, include_old=True)), (AUDIT, AUDIT.request())):
+                    with trio.move_on_after(2), contextlib.suppress(SwarmError):
+                        async with connection.open(stream_of, request) as stream:
+                            async for message in stream:
+                                told.append(repr(message))
+        return told
 
-    assert payload.decode() not in in_trio(main)
+    told = in_trio(main)
+    assert any(secret["id"] in text and "horse" in text for text in told)
+    needles = [payload.decode(), payload.hex(), base64.b64encode(payload).decode()[:16]]
+    assert not [text for text in told if any(needle in text for needle in needles)]
+    for name, text in logs(target.machines).items():
+        assert not [needle for needle in needles if needle in text], name
+    for machine in target.machines:
+        kept = [path for path in machine.state_dir.rglob("*") if path.is_file() and payload in path.read_bytes()]
+        assert kept == []
 
 
 # -- load, socket, copies ---------------------------------------------------------------------------------------------

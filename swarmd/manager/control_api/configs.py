@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from swarmd.errors import NotFound
+from swarmd.manager.control_api import redact
 from swarmd.manager.control_api.access import Access
 from swarmd.manager.control_api.filters import check_size
 from swarmd.manager.control_api.payloads import (
@@ -60,7 +61,7 @@ class ConfigHandlers:
     async def list(self, call: Call, request: ListPayloads) -> ConfigList:
         """By name, without payloads. Raises `Invalid`, `ResourceExhausted` if more match than one reply holds."""
         state = await self._access.read(call)
-        views = tuple(ConfigView(config=_without_payload(config)) for config in listed(state, Config, request))
+        views = tuple(ConfigView(config=redact.without_secrets(config)) for config in listed(state, Config, request))
         check_size(views, "configs", "ask for some of them by name")
         return ConfigList(configs=views)
 
@@ -124,7 +125,3 @@ def _as_written(config: Config | None, index: int, id: str) -> Config:
     if config is None:
         raise NotFound(f"config {id} was written and has been removed since")
     return replace(config, meta=replace(config.meta, version=index))
-
-
-def _without_payload(config: Config) -> Config:
-    return replace(config, spec=replace(config.spec, data=b""))
