@@ -52,7 +52,8 @@ def ls(call: Invocation, *, filter: Filters = None) -> None:
     """List configs, newest first."""
     request = parse_list_filters(filter or ())
     with call.client() as client:
-        views = client.read(CONFIG_LIST, request).configs
+        listed = client.read(CONFIG_LIST, request).configs
+    views = sorted(listed, key=lambda view: -view.config.meta.created_at)  # of one instant: by name, as they come
     show_list(call, CONFIG, views, lambda wide: config_list(views, call.environment.now(), wide=wide))
 
 

@@ -56,7 +56,8 @@ def ls(call: Invocation, *, filter: Filters = None) -> None:
     """List secrets, newest first."""
     request = parse_list_filters(filter or ())
     with call.client() as client:
-        views = client.read(SECRET_LIST, request).secrets
+        listed = client.read(SECRET_LIST, request).secrets
+    views = sorted(listed, key=lambda view: -view.secret.meta.created_at)  # of one instant: by name, as they come
     show_list(call, SECRET, views, lambda wide: secret_list(views, call.environment.now(), wide=wide))
 
 

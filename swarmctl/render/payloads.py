@@ -32,21 +32,16 @@ def config_document(view: ConfigView) -> Any:
 
 
 def secret_list(views: Sequence[SecretView], now: float, *, wide: bool) -> str:
-    """`secret ls`, newest first."""
-    secrets = newest_first([view.secret for view in views])
+    """`secret ls`, in the order given."""
+    secrets = [view.secret for view in views]
     drivers = [[secret.spec.driver.name if secret.spec.driver else ""] for secret in secrets]
     return _list(secrets, now, ("Driver",), drivers, wide=wide)
 
 
 def config_list(views: Sequence[ConfigView], now: float, *, wide: bool) -> str:
-    """`config ls`, newest first."""
-    configs = newest_first([view.config for view in views])
+    """`config ls`, in the order given."""
+    configs = [view.config for view in views]
     return _list(configs, now, (), [[] for _ in configs], wide=wide)
-
-
-def newest_first(payloads: list[Any]) -> list[Any]:
-    """In the order of lists; those of one instant stay by name."""
-    return sorted(payloads, key=lambda payload: -payload.meta.created_at)
 
 
 def _list(

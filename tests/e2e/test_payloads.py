@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 PAYLOADS: Final = {
     "horse": b"correct horse battery staple",
-    "large": random.Random(5).randbytes(400_000),
+    "large": random.Random(5).randbytes(511_999),
     "late": b"what was created without the old leader",
 }
 CONFIG: Final = b"what a config says is no secret"
@@ -97,6 +97,7 @@ def test_a_secret_outlives_its_leader_is_sealed_anew_when_a_manager_goes_and_is_
     for name in ("horse", "large"):
         create(follower, "secret", name, PAYLOADS[name], folder)
     create(follower, "config", "site", CONFIG, folder)
+    create(follower, "config", "largest", random.Random(6).randbytes(1_023_999), folder)
     assert key_ids(other) == {"horse": 1, "large": 1}
 
     leader.kill_daemon()

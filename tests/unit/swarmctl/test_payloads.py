@@ -12,9 +12,7 @@ import pytest
 from swarmctl.command_line import run
 from swarmctl.environment import Environment
 from swarmctl.payload_flags import PAYLOAD_BYTES_MAX, parse_list_filters
-from swarmctl.render.payloads import newest_first
 from swarmd.errors import Invalid
-from swarmd.model import Config, ConfigSpec, Meta
 from swarmd.pki.payload_keys import payload_of
 from swarmd.wire.payloads import ListPayloads
 from tests.unit.manager.control_api.payload_world import PAYLOAD, PayloadWorld
@@ -145,12 +143,16 @@ def test_what_lists_print(swarm: PayloadSwarm) -> None:
     )
 
 
-def test_lists_are_newest_first() -> None:
-    made = [
-        Config(id=name, meta=Meta(created_at=at), spec=ConfigSpec(name=name))
-        for name, at in zip("abc", (1, 3, 1), strict=True)
-    ]
-    assert [config.id for config in newest_first(made)] == ["b", "a", "c"]
+@NOUNS
+def test_lists_are_newest_first_in_every_format(swarm: PayloadSwarm, noun: str) -> None:
+    ids = []
+    for age, name in enumerate(("a", "b", "c")):
+        swarm.world.store.now = lambda age=age: EPOCH + age  # type: ignore[method-assign]
+        ids.append(swarm.create(noun, name))
+    newest_first = ids[::-1]
+    assert swarm.run(noun, "ls", "-q").out.split() == newest_first
+    assert [item["id"] for item in json.loads(swarm.run(noun, "ls", "-o", "json").out)] == newest_first
+    assert [line.split()[0] for line in swarm.run(noun, "ls").out.splitlines()[2:]] == newest_first
 
 
 @NOUNS
