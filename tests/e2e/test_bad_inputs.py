@@ -82,7 +82,8 @@ def picture(swarm: Swarm) -> Any:
         for n in read(swarm, "node", "ls")
     ]
     tasks = [(t["id"], t["desired_state"], t["spec"]) for t in read(swarm, "task", "ls", "-a")]
-    return nodes, read(swarm, "service", "ls"), tasks, read(swarm, "cluster", "inspect")
+    payloads = read(swarm, "secret", "ls"), read(swarm, "config", "ls")
+    return nodes, read(swarm, "service", "ls"), tasks, read(swarm, "cluster", "inspect"), payloads
 
 
 def read(swarm: Swarm, *arguments: str) -> Any:
@@ -156,7 +157,14 @@ WRONG: Final[dict[str, tuple[Any, ...]]] = {
     "unknown option": (INVALID, "No such option", "service", "ls", "--frob"),
     "unknown noun": (INVALID, 'no such command "servic"', "servic", "ls"),
     "unknown verb": (INVALID, 'no such command "frob"', "service", "frob"),
-    "planned command": (UNIMPLEMENTED, '"swarmctl secret" is not built yet', "secret", "ls"),
+    "planned command": (UNIMPLEMENTED, '"swarmctl stack" is not built yet', "stack", "ls"),
+    "unknown secret": (NOT_FOUND, 'secret "nope" not found', "secret", "inspect", "nope"),
+    "unknown config to remove": (NOT_FOUND, 'config "nope" not found', "config", "rm", "nope"),
+    "secret of nothing": (INVALID, "standard input is empty", "secret", "create", "new", "-"),
+    "secret from no file": (INVALID, "cannot read", "secret", "create", "new", "/nonexistent"),
+    "secret from what never ends": (INVALID, "is larger than", "secret", "create", "new", "/dev/zero"),
+    "bad name of a secret": (INVALID, "not a legal secret name", "secret", "create", "a/b", __file__),
+    "secret of a driver": (UNIMPLEMENTED, "not built yet", "secret", "create", "new", "--driver", "vault"),
     "too many words": (INVALID, "unexpected extra argument", "service", "inspect", "web", "web"),
     "unknown format": (INVALID, 'no format "xml"', "service", "ls", "-o", "xml"),
     "removal of a manager": (PRECONDITION, "demoted first", "node", "rm", "node-2"),
