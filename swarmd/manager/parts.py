@@ -204,7 +204,12 @@ class Parts:
 
         def dispatcher() -> Dispatcher:
             self.dispatcher = Dispatcher(
-                store, managers=self.facts.manager_peers, revoked=lambda: self.evictions.revoked, now=now, rng=rng
+                store,
+                managers=self.facts.manager_peers,
+                revoked=lambda: self.evictions.revoked,
+                now=now,
+                rng=rng,
+                on_storm=self._note_storm,
             )
             return self.dispatcher
 
@@ -223,6 +228,9 @@ class Parts:
             partial(DigestWatch, self.driver, self.members, self.digest_board, self._removals_for_divergence),
             partial(DrainedLeader, self.driver, self._identity.node_id),
         )
+
+    def _note_storm(self, node_id: str, address: str, question: str) -> None:
+        self.audit.note(methods.SESSION.name, f"node:{node_id}", address, question)
 
     def _reign_ended(self) -> None:
         self.dispatcher = None

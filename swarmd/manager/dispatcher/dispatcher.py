@@ -52,6 +52,7 @@ class Dispatcher:
         revoked: certificates that no node should take for a manager's; say `managers_changed` when they change.
         now: epoch seconds, for `applied_at`.
         rng: session ids and jitter.
+        on_storm: told (node, address, question) when a node's identity seems to be used twice.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Dispatcher:
         revoked: Callable[[], tuple[str, ...]] = tuple,
         now: Callable[[], float],
         rng: random.Random,
+        on_storm: Callable[[str, str, str], None] = lambda node_id, address, question: None,
     ) -> None:
         self._state = store.state
         self._managers = managers
@@ -70,7 +72,7 @@ class Dispatcher:
         self._sessions: dict[str, Session] = {}
         self._deadlines = Deadlines()
         self._timer = Bell()
-        self._limit = RegistrationLimit()
+        self._limit = RegistrationLimit(on_storm)
         self._nodes = NodeWriter(store)
         self._reports = Reports(store, now=now, leader_id=self._leader_id)
         self._is_open = False
@@ -110,7 +112,7 @@ class Dispatcher:
         block, for whatever reason but a goodbye, makes the node DISCONNECTED at once and DOWN after its grace. Raises
         `PermissionDenied` (removed), `NotFound`, `Unavailable` (more than 3 registrations in 8 s; not leading).
         """
-        session = self._admit(node_id, request.session_id)
+        session = self._admit(node_id, request.session_id, address)
         stream = SessionStream(
             self._state,
             session,
@@ -183,7 +185,7 @@ class Dispatcher:
         await self._nodes.put(node_id, change).wait()
 
     # -- sessions ------------------------------------------------------------------------------------------------
-    def _admit(self, node_id: str, session_id: str) -> Session:
+    def _admit(self, node_id: str, session_id: str, address: str) -> Session:
         """The session to serve: the present one if it is resumed, else a new one in its place."""
         self._require_open()
         if self._state.node(node_id) is None:
@@ -193,7 +195,7 @@ class Dispatcher:
         present = self._sessions.get(node_id)
         if present is not None and present.id == session_id:
             return present
-        self._limit.admit(node_id, trio.current_time())
+        self._limit.admit(node_id, trio.current_time(), address)
         session = Session(new_id(self._rng), node_id, period_s=self._draw_period())
         self._sessions[node_id] = session
         if present is not None:

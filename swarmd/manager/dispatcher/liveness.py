@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from swarmd.errors import Unavailable
@@ -16,6 +17,7 @@ REGISTRATIONS_MAX: Final = 3
 REGISTRATIONS_WINDOW_S: Final = 8.0
 BURST_PAUSE_S: Final = 60.0
 """Two storms of registrations with less than this between them are one burst, which is told of once."""
+_QUESTION: Final = "is its identity used twice? Was its state directory copied?"
 
 
 class Deadlines:
@@ -77,36 +79,36 @@ class RegistrationLimit:
     """At most 3 registrations of one node in 8 s, so that two machines with one identity cannot storm the leader.
 
     Refused attempts do not count: a storming node is let in again 8 s after its last success (SwarmKit
-    `manager/dispatcher/nodes.go`).
+    `manager/dispatcher/nodes.go`). `on_storm` is told of each burst: the node, where it came from this time, and what
+    is to be asked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_storm: Callable[[str, str, str], None] = lambda node_id, address, question: None) -> None:
+        self._on_storm = on_storm
         self._accepted: dict[str, tuple[float, int]] = {}
         self._told: dict[str, float] = {}
         """Node -> the last registration that a warning was about."""
 
-    def admit(self, node_id: str, now: float) -> None:
-        """Count a registration. Raises `Unavailable` for one too many, and warns once in each burst of these."""
+    def admit(self, node_id: str, now: float, address: str = "") -> None:
+        """Count a registration. Raises `Unavailable` for one too many, and tells of it once in each burst of these."""
         accepted_at, count = self._accepted.get(node_id, (float("-inf"), 0))
         if now - accepted_at > REGISTRATIONS_WINDOW_S:
             count = 0
         if count >= REGISTRATIONS_MAX:
-            self._warn(node_id, accepted_at)
+            self._tell(node_id, accepted_at, address)
             raise Unavailable(
                 f"node {node_id} registered more than {REGISTRATIONS_MAX} times in {REGISTRATIONS_WINDOW_S:.0f} s",
                 hint="two machines may share one identity: was a state directory copied?",
             )
         self._accepted[node_id] = (now, count + 1)
 
-    def _warn(self, node_id: str, accepted_at: float) -> None:
+    def _tell(self, node_id: str, accepted_at: float, address: str) -> None:
         """A burst goes on for as long as somebody who was refused is let in again as soon as that is possible."""
         told_at = self._told.get(node_id, float("-inf"))
         self._told[node_id] = accepted_at
         if accepted_at - told_at > BURST_PAUSE_S:
-            log.warning(
-                "node %s registers again and again: is its identity used twice? Was its state directory copied?",
-                node_id,
-            )
+            log.warning("node %s registers again and again: %s", node_id, _QUESTION)
+            self._on_storm(node_id, address, f"duplicate identity: {_QUESTION}")
 
     def forget(self, node_id: str) -> None:
         """The node is gone."""

@@ -54,11 +54,12 @@ def storm(limit: RegistrationLimit, at: float) -> None:
         limit.admit(N1, at)
     for _ in range(5):
         with pytest.raises(Unavailable):
-            limit.admit(N1, at + 1)
+            limit.admit(N1, at + 1, "192.0.2.9:5")
 
 
 def test_the_next_burst_is_told_of_again(caplog: pytest.LogCaptureFixture) -> None:
-    limit = RegistrationLimit()
+    told: list[tuple[str, str, str]] = []
+    limit = RegistrationLimit(lambda *what: told.append(what))
     storm(limit, 0.0)
     storm(limit, 10.0)
     assert questions(caplog) == 1
@@ -67,6 +68,21 @@ def test_the_next_burst_is_told_of_again(caplog: pytest.LogCaptureFixture) -> No
     limit.forget(N1)
     storm(limit, 30.0 + BURST_PAUSE_S)
     assert questions(caplog) == 3
+    assert [(node_id, address) for node_id, address, _ in told] == 3 * [(N1, "192.0.2.9:5")]
+    assert all(QUESTION in question for _, _, question in told)
+
+
+async def test_the_audit_is_told_once_a_burst_of_the_address_that_was_refused(autojump_clock: MockClock) -> None:
+    world = World(node(N1))
+    async with world.reign() as dispatcher:
+        for _ in range(REGISTRATIONS_MAX):
+            async with dispatcher.session(N1, "192.0.2.1:1", REGISTER):
+                pass
+        for port in range(3):
+            with pytest.raises(Unavailable):
+                async with dispatcher.session(N1, f"192.0.2.2:{port}", REGISTER):
+                    pass
+    assert world.storms == [(N1, "192.0.2.2:0")]
 
 
 def test_three_registrations_are_nothing_to_ask_about(caplog: pytest.LogCaptureFixture) -> None:

@@ -81,6 +81,8 @@ class World:
         self.store.create(Cluster(id="swarm", root_ca=RootCA(certificate=b"root")), *nodes)
         self.revoked: tuple[str, ...] = ()
         self.managers: tuple[ManagerPeer, ...] = (ManagerPeer(node_id=N1, addresses=("a:1",), is_leader=True),)
+        self.storms: list[tuple[str, str]] = []
+        """Node and address of each burst of registrations that was told of."""
         self.dispatcher = self._new_dispatcher()
 
     def _new_dispatcher(self) -> Dispatcher:
@@ -90,6 +92,7 @@ class World:
             revoked=lambda: self.revoked,
             now=self.store.now,
             rng=random.Random(self.store.term),
+            on_storm=lambda node_id, address, question: self.storms.append((node_id, address)),
         )
 
     @asynccontextmanager
