@@ -486,9 +486,9 @@ def test_threat_14_a_manager_certificate_of_a_node_that_is_a_worker_now_is_a_wor
 
 def test_threat_15_a_node_speaks_for_itself_only(target: Target) -> None:
     """The row asks that nothing of such a batch is applied. Here the foreign entries are refused and listed, and the
-    node's own are applied (dispatcher/DESIGN.md; reference dispatch-agent-executor, "one foreign entry poisons: per-entry
-    result list"): what the row is there for, that no node changes another's tasks, holds for each entry, and a node
-    gains nothing by mixing them. Its own status in the same batch is one that it may report by itself anyway.
+    node's own are applied (dispatcher/DESIGN.md; reference dispatch-agent-executor: "one foreign entry poisons" ->
+    "per-entry result list"). What the row is there for, that no node changes another's tasks, holds for each entry, and
+    a node gains nothing by mixing them: its own status in the same batch is one that it may report by itself anyway.
     """
     tasks = {task["node_id"]: task for task in target.machines[0].json("task", "ls")}
     victim = tasks[target.worker.node_id]

@@ -18,6 +18,7 @@ from swarmd.errors import Unavailable
 from swarmd.manager.audit.counted import may_count
 from swarmd.manager.audit.derive import derive
 from swarmd.manager.audit.notes import Notes, note
+from swarmd.manager.peer_address import host_of
 from swarmd.state.command import Command, Outcome
 from swarmd.state.history import Change
 from swarmd.state.store import State
@@ -109,6 +110,13 @@ class AuditLog:
             self._notes.drop_beyond(NOTES_WAITING_MAX)
         self._wake.set()
 
+    def note_repeated(self, what: str, actor: str, address: str, result: str) -> None:
+        """Remember what somebody may try again and again, and is refused unseen: once a minute for each host, with how
+        often it was."""
+        record = note(what, actor, address, result, at=self._now())
+        self._notes.add_repeated(record, host_of(address), monotonic=trio.current_time())
+        self._wake.set()
+
     def applied(
         self, index: int, command: Command, outcome: Outcome, changes: Collection[Change], body_bytes: int
     ) -> None:
@@ -159,13 +167,11 @@ class AuditLog:
         task_status.started()
         try:
             while True:
-                await self._wake.wait()
+                with trio.move_on_at(self._notes.due_at):
+                    await self._wake.wait()
                 self._wake = trio.Event()
                 await trio.sleep(RETRY_S if self._problem else GATHER_S)
                 await self._write_all()
-                if self._notes.owes:
-                    await trio.sleep(1.0)
-                    self._wake.set()
         finally:
             await self._close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from swarmd.errors import Invalid, PermissionDenied, Unauthenticated
+from swarmd.errors import Invalid, PermissionDenied, ResourceExhausted, Unauthenticated
 from swarmd.manager.audit.audit_log import AuditLog
 from swarmd.storage.audit_store import Part
 from swarmd.transport.connection import Call, Stream, UnaryHandler
@@ -65,13 +65,19 @@ def note_refusal(audit: AuditLog, method: Method[Any, Any], caller: Caller, erro
 
 
 def noting_refusals(audit: AuditLog, handler: UnaryHandler) -> UnaryHandler:
-    """`handler`, whose refusals (a wrong token, a wrong code) are remembered; others of its errors are not."""
+    """`handler`, whose refusals (a wrong token, a wrong code) are remembered; others of its errors are not.
+
+    A try that was refused unseen, because there were too many, is counted.
+    """
 
     async def handle(call: Call, request: Any) -> Any:
         try:
             return await handler(call, request)
         except _REFUSALS as error:
             note_refusal(audit, call.method, call.caller, error)
+            raise
+        except ResourceExhausted as error:
+            audit.note_repeated(call.method.name, _named(call.caller), call.caller.address, error.message)
             raise
 
     return handle

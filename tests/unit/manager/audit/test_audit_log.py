@@ -329,6 +329,20 @@ async def test_notes_are_kept_apart_also_those_from_before_the_file_was_open(
         assert len(await world.records()) == 1
 
 
+async def test_what_is_refused_unseen_is_told_of_in_time_though_nothing_else_happens(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async with world.running():
+        for port in range(10):
+            world.log.note_repeated("ca.issue", "anonymous", f"10.0.0.9:{port}", "too many wrong join tokens")
+        await trio.sleep(120)
+        told = await world.records(Part.OWN)
+    assert [record.result for record in told] == [
+        "too many wrong join tokens",
+        "9 more times, the last: too many wrong join tokens",
+    ]
+
+
 async def test_the_end_writes_what_waits(world: World, autojump_clock: MockClock) -> None:
     async with world.running():
         world.create("a")

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from swarmd.errors import Invalid, NotFound, PermissionDenied, Unauthenticated
+from swarmd.errors import Invalid, NotFound, PermissionDenied, ResourceExhausted, Unauthenticated
 from swarmd.manager.audit.door import AuditDoor, checking, noting_refusals
 from swarmd.model import Role
 from swarmd.storage.audit_store import Part, Row
@@ -30,6 +30,7 @@ class Trail:
             for part, records in ((Part.LOG, log), (Part.OWN, own))
         }
         self.notes: list[tuple[str, str, str, str]] = []
+        self.repeated: list[tuple[str, str, str, str]] = []
 
     async def until_written(self) -> None:
         return
@@ -42,6 +43,9 @@ class Trail:
 
     def note(self, what: str, actor: str, address: str, result: str) -> None:
         self.notes.append((what, actor, address, result))
+
+    def note_repeated(self, what: str, actor: str, address: str, result: str) -> None:
+        self.repeated.append((what, actor, address, result))
 
 
 class Sent:
@@ -128,3 +132,17 @@ async def test_a_handlers_refusal_is_noted_with_who_passed_it_on_and_other_error
         await noted(call, None)
     expected = ("ca.issue", "anonymous through m2", "10.0.0.7:9", "this join token is not one of this swarm's")
     assert trail.notes == [expected]
+
+
+async def test_a_try_that_is_refused_unseen_is_counted() -> None:
+    trail = Trail(LOG)
+    caller = Caller(address="10.0.0.7:9")
+
+    async def handler(call: Call, request: object) -> None:
+        raise ResourceExhausted("too many wrong join tokens from 10.0.0.7", hint="try again in 50 s")
+
+    with pytest.raises(ResourceExhausted):
+        await noting_refusals(cast("Any", trail), handler)(Call(CA_ISSUE, caller, NO_HEADERS, 1.0), None)
+    assert trail.notes == []
+    expected = ("ca.issue", "anonymous", "10.0.0.7:9", "too many wrong join tokens from 10.0.0.7")
+    assert trail.repeated == [expected]
