@@ -191,7 +191,7 @@ def read_answer(reply: bytes) -> bytes:
     refusal and for a success without a certificate."""
     try:
         answer = json.loads(reply)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: brackets inside one another without end
         raise Unavailable("its answer is not JSON, or too long") from error
     if not isinstance(answer, dict) or not isinstance(answer.get("success"), bool):
         raise Unavailable("its answer is not CFSSL's")

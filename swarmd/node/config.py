@@ -65,7 +65,7 @@ def parse_group(name: str) -> int:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        if name.isascii() and name.isdigit() and int(name) < GID_MAX:
+        if re.fullmatch("[0-9]{1,10}", name) and int(name) < GID_MAX:
             return int(name)
     raise Invalid(f"there is no group {name!r}", field="--control-group", hint="`getent group` lists those there are")
 

@@ -8,7 +8,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from swarmd.errors import Invalid
 from swarmd.model import Role
 from swarmd.pki.authority import CA_SERVER_NAME, OU_OF_ROLE, Subject, require_issued_by, subject_of
-from swarmd.pki.pem import load_certificate, load_csr, pem, spki
+from swarmd.pki.pem import load_certificate, load_csr, pem, requested_key, spki
 
 _NAME_ATTRIBUTES = 3
 """CN, OU and O."""
@@ -42,7 +42,7 @@ def _problem(
         subject = subject_of(leaf)
     except Invalid as error:
         return error.message
-    if spki(leaf.public_key()) != spki(load_csr(csr).public_key()):
+    if spki(leaf.public_key()) != spki(requested_key(load_csr(csr))):
         return "it is for another key than the request's"
     if (subject.node_id, subject.role, subject.swarm_id) != (node_id, role, swarm_id):
         return "its subject is not the node, role and swarm that were asked for"

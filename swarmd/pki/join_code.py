@@ -11,7 +11,7 @@ import hmac
 from typing import Final
 
 from swarmd.pki.authority import root_digest
-from swarmd.pki.pem import load_csr, spki
+from swarmd.pki.pem import load_csr, requested_key, spki
 
 LABEL: Final = b"swarm join code 1"
 ALPHABET: Final = "23456789abcdefghjkmnpqrstuvwxyz"
@@ -23,7 +23,7 @@ GROUP: Final = 4
 
 def join_code(root: bytes, csr: bytes) -> str:
     """Seven groups of four: for this trust root (its exact PEM bytes) and the key in this request. Raises `Invalid`."""
-    key = spki(load_csr(csr).public_key())
+    key = spki(requested_key(load_csr(csr)))
     digest = hashlib.sha256(b"\0".join((LABEL, root_digest(root).encode(), key))).digest()
     number, characters = int.from_bytes(digest, "big"), []
     for _ in range(LENGTH):
@@ -40,7 +40,7 @@ def is_join_code(text: str) -> bool:
 
 def same_code(given: str, expected: str) -> bool:
     """Whether both are the same code in full; capitals and separators do not matter."""
-    return hmac.compare_digest(_plain(given).encode(), _plain(expected).encode())
+    return hmac.compare_digest(_plain(given).encode("utf-8", "surrogatepass"), _plain(expected).encode())
 
 
 def _plain(text: str) -> str:

@@ -35,7 +35,14 @@ RSA_EXPONENT_MIN: Final = 3
 SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 """A root's."""
 
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def load_certificate(certificate: bytes, *, der: bool = False) -> x509.Certificate:
@@ -43,9 +50,11 @@ def load_certificate(certificate: bytes, *, der: bool = False) -> x509.Certifica
     if len(certificate) > CERTIFICATE_BYTES_MAX:
         raise Invalid(f"a certificate has at most {CERTIFICATE_BYTES_MAX} bytes")
     try:
-        return x509.load_der_x509_certificate(certificate) if der else x509.load_pem_x509_certificate(certificate)
+        return _whole(
+            x509.load_der_x509_certificate(certificate) if der else x509.load_pem_x509_certificate(certificate)
+        )
     except _UNREADABLE as error:
-        raise Invalid("this is no certificate") from error
+        raise Invalid("this is no certificate, or not all of it can be read") from error
 
 
 def load_certificates(bundle: bytes) -> list[x509.Certificate]:
@@ -53,9 +62,17 @@ def load_certificates(bundle: bytes) -> list[x509.Certificate]:
     if len(bundle) > CERTIFICATE_BYTES_MAX:
         raise Invalid(f"a certificate bundle has at most {CERTIFICATE_BYTES_MAX} bytes")
     try:
-        return x509.load_pem_x509_certificates(bundle)
+        return [_whole(certificate) for certificate in x509.load_pem_x509_certificates(bundle)]
     except _UNREADABLE as error:
-        raise Invalid("this is no certificate bundle") from error
+        raise Invalid("this is no certificate bundle, or not all of it can be read") from error
+
+
+def _whole(certificate: x509.Certificate) -> x509.Certificate:
+    """It, with all that is asked of it read: `cryptography` looks at names, dates, keys and extensions when they are
+    first asked for, and raises there."""
+    _ = (certificate.subject, certificate.issuer, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    _ = (certificate.public_key(), certificate.extensions)
+    return certificate
 
 
 def load_csr(csr: bytes) -> x509.CertificateSigningRequest:
@@ -75,16 +92,21 @@ def require_accepted_key(csr: x509.CertificateSigningRequest) -> ec.EllipticCurv
 
     The kind is looked at first: checking a signature by a huge RSA key would cost a joiner nothing and us a lot.
     """
-    try:
-        key = csr.public_key()
-    except _UNREADABLE as error:
-        raise Invalid("the certificate request's key cannot be read", field="$.csr") from error
+    key = requested_key(csr)
     if not is_accepted(key):
         raise Invalid("a node's key is ECDSA on P-256 or P-384", field="$.csr")
     if not csr.is_signature_valid:
         raise Invalid("the certificate request is not signed by its own key", field="$.csr")
     assert isinstance(key, ec.EllipticCurvePublicKey)
     return key
+
+
+def requested_key(csr: x509.CertificateSigningRequest) -> CertificatePublicKeyTypes:
+    """The key that `csr` asks a certificate for, of whatever kind. Raises `Invalid` if it cannot be read."""
+    try:
+        return csr.public_key()
+    except _UNREADABLE as error:
+        raise Invalid("the certificate request's key cannot be read", field="$.csr") from error
 
 
 def is_accepted(key: CertificatePublicKeyTypes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +23,8 @@ from swarmd.transport.tls import TlsStream
 from swarmd.wire.frames import HANDSHAKE_S_MAX, Hello
 from swarmd.wire.identity import Caller, Identity
 
+_PORT: Final = re.compile(r"[0-9]{1,5}")
+"""`int` itself raises for some thousand digits."""
 _DATE_PROBLEMS: Final = frozenset({9, 10})
 """X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL."""
 
@@ -131,7 +134,7 @@ def parse_address(address: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise Invalid(f"{address!r} is not host:port", hint="write an IPv6 address as [address]:port")
-    if not host or not colon or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+    if not host or not colon or not _PORT.fullmatch(port) or not 0 < int(port) < 65536:
         raise Invalid(f"{address!r} is not host:port")
     return host, int(port)
 

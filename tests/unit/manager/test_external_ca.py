@@ -282,7 +282,19 @@ def test_five_seconds_are_what_a_signer_gets() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [b"", b"<html>", b"[]", b"null", b"{}", b'{"success": "yes"}', b'{"success": 1}', b"\xff\xfe", b'"x"']
+    "reply",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"success": "yes"}',
+        b'{"success": 1}',
+        b"\xff\xfe",
+        b'"x"',
+        b"[" * 250_000,
+    ],
 )
 def test_what_is_no_answer_is_tried_again_later(reply: bytes) -> None:
     with pytest.raises(Unavailable):

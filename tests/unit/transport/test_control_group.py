@@ -110,7 +110,7 @@ async def test_a_symlink_at_the_path_is_left_alone_even_to_a_dead_socket(tmp_pat
 def test_a_group_is_named_or_numbered() -> None:
     assert parse_group("root") == 0
     assert parse_group("54321") == GROUP
-    for wrong in ("no-such-group", "", "-1", "4294967295", "\uff19"):
+    for wrong in ("1" * 5000, "no-such-group", "", "-1", "4294967295", "\uff19"):
         with pytest.raises(Invalid, match="there is no group") as refusal:
             parse_group(wrong)
         assert refusal.value.field == "--control-group"

@@ -290,7 +290,21 @@ def test_addresses_are_host_and_port(text: str, expected: tuple[str, int]) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["", "host", ":1", "host:", "host:0", "host:65536", "host:-1", "host:1x", "::1:5", "[::1]", "host:\u0661"]
+    "text",
+    [
+        "",
+        "host",
+        ":1",
+        "host:",
+        "host:0",
+        "host:65536",
+        "host:-1",
+        "host:1x",
+        "::1:5",
+        "[::1]",
+        "host:\u0661",
+        "host:" + "1" * 5000,
+    ],
 )
 def test_what_is_no_address_is_invalid(text: str) -> None:
     with pytest.raises(Invalid):
