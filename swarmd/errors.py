@@ -36,18 +36,26 @@ class SwarmError(Exception):
         field: path of the offending input (`$.task.container.image`), if there is one.
         object: what it happened to (`service web`), if that is not in the message.
         hint: what the user can do about it.
+        retry_after_s: when a program may ask again, if whoever refused said so.
     """
 
     kind: ErrorKind = ErrorKind.INTERNAL
 
     def __init__(
-        self, message: str, *, field: str | None = None, object: str | None = None, hint: str | None = None
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        object: str | None = None,
+        hint: str | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
         self.object = object
         self.hint = hint
+        self.retry_after_s = retry_after_s
 
 
 class Invalid(SwarmError):

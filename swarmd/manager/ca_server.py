@@ -8,7 +8,6 @@ the request is recorded and `loops.signer` has it signed.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
@@ -20,13 +19,13 @@ from swarmd.errors import (
     Invalid,
     NotFound,
     PermissionDenied,
-    ResourceExhausted,
     Unauthenticated,
     Unavailable,
 )
 from swarmd.manager.bell import Bell
 from swarmd.manager.certificates import tracked
 from swarmd.manager.certifier import Certifier
+from swarmd.manager.join_limits import JoinRate, TokenFailures, check_nodes
 from swarmd.manager.peer_address import host_of
 from swarmd.manager.proposer import Store
 from swarmd.manager.standing import standing_of
@@ -59,10 +58,6 @@ from swarmd.transport.connection import Call
 from swarmd.wire import ca
 from swarmd.wire.identity import Identity
 
-TOKEN_FAILURES_MAX: Final = 5
-TOKEN_FAILURES_WINDOW_S: Final = 60.0
-TOKEN_ADDRESSES_MAX: Final = 10_000
-"""Addresses whose failures are remembered; beyond it the oldest is forgotten."""
 STATUS_WAIT_S_MAX: Final = 30.0
 STATUS_MARGIN_S: Final = 0.25
 """An undecided request is answered this much before the caller's deadline, so that it learns that we are alive."""
@@ -135,45 +130,20 @@ def _role_of(token: str, cluster: Cluster) -> Role:
     raise PermissionDenied("this join token is wrong, or it was replaced by a new one", hint=_ASK_FOR)
 
 
-class TokenFailures:
-    """Counts wrong tokens by address and refuses the sixth within a minute."""
-
-    def __init__(self) -> None:
-        self._at: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def check(self, host: str, now: float) -> None:
-        """Raises `ResourceExhausted` while `host` has used up its tries."""
-        times = self._at.get(host, deque())
-        while times and now - times[0] >= TOKEN_FAILURES_WINDOW_S:
-            times.popleft()
-        if len(times) >= TOKEN_FAILURES_MAX:
-            wait_s = TOKEN_FAILURES_WINDOW_S - (now - times[0])
-            raise ResourceExhausted(
-                f"too many wrong join tokens from {host}", hint=f"try again in {wait_s:.0f} s with the right one"
-            )
-        if not times:
-            self._at.pop(host, None)
-
-    def count(self, host: str, now: float) -> None:
-        """`host` showed a wrong token."""
-        self._at.setdefault(host, deque()).append(now)
-        self._at.move_to_end(host)
-        if len(self._at) > TOKEN_ADDRESSES_MAX:
-            self._at.popitem(last=False)
-
-
 class CAServer:
     """Handlers of CA_ROOT (any manager), CA_ISSUE and CA_STATUS (on the leader; a follower passes them on).
 
     Args:
         store: read for all three, written by `issue`.
         local_root: the trust root from this node's own credentials, for the time before the state has a cluster.
+        join_rate: how many new nodes are let in.
     """
 
-    def __init__(self, store: Store, *, local_root: Callable[[], bytes]) -> None:
+    def __init__(self, store: Store, *, local_root: Callable[[], bytes], join_rate: JoinRate | None = None) -> None:
         self._store = store
         self._local_root = local_root
         self._failures = TokenFailures()
+        self._join_rate = JoinRate() if join_rate is None else join_rate
         self._certifier = Certifier()
 
     async def root(self, call: Call, request: ca.RootRequest) -> ca.RootReply:
@@ -187,17 +157,18 @@ class CAServer:
 
         Asking again with the same CSR gives the same node. Raises what `decide` raises, `PermissionDenied` for a
         removed node, `NotFound` for one that is not there, `ResourceExhausted` after 5 wrong tokens from one address
-        in a minute. `Cancelled` leaves the outcome unknown.
+        in a minute, and for more new nodes than `join_rate` or the swarm takes. `Cancelled` leaves the outcome unknown.
         """
         check_csr(request.csr)
         self._count_wrong(call, request)
+        charge = _once(lambda: self._join_rate.take(trio.current_time()))
 
         def record(tx: Transaction) -> str:
             cluster = _require(tx.cluster())
             # Decided again, on what the transaction relies on: the token may be rotated before this is applied.
             match decide(request, call.caller.identity, cluster):
                 case Admit(role=role):
-                    return self._admit(tx, cluster, request, role)
+                    return self._admit(tx, cluster, request, role, charge)
                 case Renew() as renew:
                     return self._renew(tx, cluster, request, renew)
                 case Wait():
@@ -259,12 +230,16 @@ class CAServer:
             error=certificate.error,
         )
 
-    def _admit(self, tx: Transaction, cluster: Cluster, request: ca.IssueRequest, role: Role) -> str:
+    def _admit(
+        self, tx: Transaction, cluster: Cluster, request: ca.IssueRequest, role: Role, charge: Callable[[], None]
+    ) -> str:
         known = next(iter(tx.nodes_by_request(request.csr)), None)
         if known is not None:
             if known.role is role:
                 return known.id
             raise Invalid("this certificate request was used before, for another role", field="$.csr")
+        check_nodes(self._store.state.node_count)
+        charge()
         node_id = tx.new_id()
         spec = NodeSpec(
             desired_role=role, membership=Membership.ACCEPTED, availability=Availability(request.availability)
@@ -280,6 +255,7 @@ class CAServer:
         known = next(iter(tx.nodes_by_request(request.csr)), None)
         if known is not None:
             return known.id
+        check_nodes(self._store.state.node_count)
         check_may_wait(cluster, tx.nodes())
         node = Node(
             id=tx.new_id(),
@@ -309,6 +285,19 @@ class CAServer:
         certificate = tracked(cluster, certificate, node.certificate, tx.now)
         tx.update(msgspec.structs.replace(node, certificate=certificate))
         return node.id
+
+
+def _once(act: Callable[[], None]) -> Callable[[], None]:
+    """`act`, whose later calls do nothing: a transaction may run again."""
+    is_done = False
+
+    def do() -> None:
+        nonlocal is_done
+        if not is_done:
+            act()
+            is_done = True
+
+    return do
 
 
 def _require(cluster: Cluster | None) -> Cluster:

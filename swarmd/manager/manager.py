@@ -26,6 +26,7 @@ from swarmd.manager.disk_health import DiskHealth
 from swarmd.manager.disk_reports import DiskReports
 from swarmd.manager.disk_return import until_usable
 from swarmd.manager.dispatcher import LocalLink
+from swarmd.manager.join_limits import JOINS_PER_S, JoinRate
 from swarmd.manager.local_ca import LocalCA
 from swarmd.manager.own_membership import OwnMembership, warn_of_other_ticks
 from swarmd.manager.parts import Parts
@@ -101,6 +102,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[str, ...]
     now: Callable[[], float]
     rng: random.Random
+    joins_per_s: float = JOINS_PER_S
+    """New nodes that are let in while this manager leads; infinity: no limit."""
 
 
 class Manager:
@@ -247,6 +250,7 @@ class Manager:
             connections=lambda: self._listener.connections,
             standings=self.standings,
             audit=self.audit,
+            join_rate=JoinRate(self._around.joins_per_s),
             now=self._around.now,
             rng=self._around.rng,
         )

@@ -28,6 +28,7 @@ from swarmd.manager.drained_leader import DrainedLeader
 from swarmd.manager.evictions import Evictions
 from swarmd.manager.external_ca import ExternalSigners, MakeContext
 from swarmd.manager.feature_level import FeatureLevelLoop
+from swarmd.manager.join_limits import JoinRate
 from swarmd.manager.key_rotation import KeyRotation
 from swarmd.manager.loops import (
     AllocatorLoop,
@@ -100,6 +101,7 @@ class Parts:
         connections: Callable[[], frozenset[Connection]],
         standings: Standings,
         audit: AuditLog,
+        join_rate: JoinRate,
         now: Callable[[], float],
         rng: random.Random,
     ) -> None:
@@ -139,7 +141,7 @@ class Parts:
             self.driver, self.driver.digests, self.leader_link.to, heard=self.digest_board.heard
         )
         self._removals_for_divergence: dict[str, list[float]] = {}
-        self.ca_server = CAServer(self.store, local_root=local_root)
+        self.ca_server = CAServer(self.store, local_root=local_root, join_rate=join_rate)
         self.signers = ExternalSigners(foreign_context)
         self.leadership = Leadership(self.driver, self._components_of_a_reign, ended=self._reign_ended)
         self.evictions = Evictions(

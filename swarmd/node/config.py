@@ -12,6 +12,7 @@ import msgspec
 
 from swarmd.errors import Invalid
 from swarmd.model import GenericResource
+from swarmd.manager.join_limits import JOINS_PER_S
 from swarmd.pki.tokens import parse_token
 
 DEFAULT_STATE_DIR: Final = Path("/var/lib/swarmd")
@@ -58,6 +59,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Make this manager the only one, after the others were lost for good. Whom it once joined does not matter then."""
     unlock_key_file: Path | None = None
     """Where the unlock key of a manager whose keys are sealed is looked for, before it is waited for."""
+    joins_per_s: float = JOINS_PER_S
+    """New nodes that this node lets in as a leader; no flag sets it. Infinity, where a benchmark measures joins."""
 
 
 def parse_group(name: str) -> int:

@@ -22,6 +22,7 @@ from swarmd.errors import (
     Invalid,
     NotFound,
     PermissionDenied,
+    ResourceExhausted,
     SwarmError,
     Unavailable,
 )
@@ -51,6 +52,10 @@ POLLS_S_MAX: Final = 120.0
 """How long a request may stay undecided."""
 POLL_PAUSE_S: Final = 1.0
 POLL_PAUSE_S_MAX: Final = 30.0
+RETRY_AFTER_S_MAX: Final = 60.0
+"""Nobody is made to wait longer by what a manager says."""
+SPREAD: Final = 1.25
+"""Those who are told to come again at one time come within so much of it."""
 
 TRANSIENT: Final = (Unavailable, DeadlineExceeded, Conflict, NotFound)
 """Worth another try: nobody there, or a leader change between the request and its answer."""
@@ -142,7 +147,8 @@ class Enrolment:
         self._key, self._csr = new_key_and_csr()
 
     async def run(self) -> Enrolled:
-        """The new identity. 5 tries, 2 s apart, over all addresses.
+        """The new identity. 5 tries, 2 s apart, over all addresses; while a swarm says that too many join at once, as
+        many more as that takes, each when it was told to come again.
 
         Raises `Unavailable` with what was tried if nobody could be reached; at once what a manager refused (a wrong
         token, a request that FAILED), and `PermissionDenied` if a root is not the token's. `Cancelled`: a node record
@@ -154,11 +160,23 @@ class Enrolment:
                 await trio.sleep(RETRY_S)
             for address in self._addresses:
                 try:
-                    return await self._join(address)
+                    return await self._join_when_told(address)
                 except TRANSIENT as error:
                     log.warning("could not join through %s (try %d of %d): %s", address, tried + 1, TRIES_MAX, error)
                     reasons.append(f"{address}: {error}")
         raise nobody_let_us_in(reasons)
+
+    async def _join_when_told(self, address: str) -> Enrolled:
+        """Every manager passes the request on to one leader, so there is nobody else to ask meanwhile."""
+        while True:
+            try:
+                return await self._join(address)
+            except ResourceExhausted as error:
+                if error.retry_after_s is None:
+                    raise
+                wait_s = min(error.retry_after_s, RETRY_AFTER_S_MAX) * self._rng.uniform(1.0, SPREAD)
+                log.info("joining through %s again in %.1f s: %s", address, wait_s, error)
+                await trio.sleep(wait_s)
 
     async def _join(self, address: str) -> Enrolled:
         if self._root is None:

@@ -218,6 +218,7 @@ class Life:
             disk=self._disk,
             now=self._now,
             rng=self._rng,
+            joins_per_s=config.joins_per_s,
         )
 
     async def _advertised(self, port: int) -> tuple[str, ...]:

@@ -98,6 +98,11 @@ class State:
         """All nodes, in order of creation."""
         return iter(self._tables.nodes.objects.values())
 
+    @property
+    def node_count(self) -> int:
+        """How many nodes there are, those that wait to be let in included."""
+        return len(self._tables.nodes.objects)
+
     def services(self) -> Iterator[Service]:
         """All services, in order of creation."""
         return iter(self._tables.services.objects.values())

@@ -104,6 +104,8 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     object: str | None = None
     hint: str | None = None
     outcome_unknown: bool = False
+    retry_after_s: float = 0.0
+    """0: nothing was said."""
 
 
 NO_HEADERS: Final = Headers()
@@ -294,6 +296,7 @@ def error_body(error: SwarmError) -> ErrorBody:
         object=_cut(error.object),
         hint=_cut(error.hint),
         outcome_unknown=isinstance(error, OutcomeUnknown),
+        retry_after_s=error.retry_after_s or 0.0,
     )
 
 
@@ -305,7 +308,8 @@ def error_from_body(body: ErrorBody) -> SwarmError:
         class_ = Internal
     if body.outcome_unknown and body.kind == ErrorKind.UNAVAILABLE:
         class_ = OutcomeUnknown
-    return class_(body.message, field=body.field, object=body.object, hint=body.hint)
+    retry_after_s = body.retry_after_s if 0.0 < body.retry_after_s < math.inf else None
+    return class_(body.message, field=body.field, object=body.object, hint=body.hint, retry_after_s=retry_after_s)
 
 
 def _cut(text: str | None) -> str | None:

@@ -1,7 +1,8 @@
 """What a join costs its manager: handshake, token, certificate, and the entry that records the node.
 
-Joiners run in a process of their own, as many at a time as asked. The manager's share is read off the account that the
-kernel keeps of its process, so that what else the machine does falls out.
+The limit on joins a second is off (`unlimited_daemon`). Joiners run in a process of their own, as many at a time as
+asked. The manager's share is read off the account that the kernel keeps of its process, so that what else the machine
+does falls out.
 """
 
 from __future__ import annotations
@@ -20,16 +21,32 @@ import trio
 
 from swarmd.node.enrolment import Enrolment, joining_dial
 from swarmd.node.transport import anonymous_hello
-from tests.e2e.machines import Failed, Swarm
+from tests.e2e.machines import Failed, Machine, Swarm
 
 JOINS: Final = 300
 WARM_UP: Final = 50
 CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
+class UnlimitedMachine(Machine):
+    """One that lets everybody in."""
+
+    module = "tests.bench.unlimited_daemon"
+
+
+class UnlimitedSwarm(Swarm):
+    """Machines of that kind."""
+
+    def add(self, name: str, *arguments: str) -> Machine:
+        machine = UnlimitedMachine(self.root, name)
+        self.machines.append(machine)
+        machine.start(*arguments)
+        return machine
+
+
 def measure(root: Path) -> Iterator[dict[str, Any]]:
     """The lines to print: for one joiner at a time, and for sixteen."""
-    swarm = Swarm(root)
+    swarm = UnlimitedSwarm(root)
     try:
         swarm.bootstrap(1)
         manager = swarm.machines[0]

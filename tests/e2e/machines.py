@@ -79,6 +79,9 @@ def task_processes(service: str | None = None) -> list[TaskProcess]:
 class Machine:
     """One machine: a daemon, its supervisors and its tasks."""
 
+    module = "swarmd"
+    """What is run as the daemon."""
+
     def __init__(self, root: Path, name: str, *, env: dict[str, str] | None = None) -> None:
         self.name = name
         self.state_dir = root / name
@@ -96,7 +99,7 @@ class Machine:
         """Start the daemon; the same arguments as last time if none are given."""
         if arguments or not self.arguments:
             self.arguments = list(arguments)
-        command = [*self.inside, sys.executable, "-m", "swarmd", "-d", str(self.state_dir), "--hostname", self.name]
+        command = [*self.inside, sys.executable, "-m", self.module, "-d", str(self.state_dir), "--hostname", self.name]
         if "--listen-control-api" not in self.arguments:
             command += ["--listen-control-api", str(self.socket)]
         if "--executor" not in self.arguments:

@@ -81,7 +81,11 @@ ROWS: Final[dict[int, tuple[str, ...]]] = {
         f"{_UNIT}/pki/test_authority.py::test_a_certificate_starts_an_hour_early_and_ends_in_time",
         f"{_UNIT}/pki/test_chain.py::test_a_leafs_own_dates_are_told_with_both_clocks",
     ),
-    34: (LIVE,),
+    34: (
+        LIVE,
+        f"{_UNIT}/manager/test_join_limits.py::test_one_too_many_makes_no_record_and_is_told_when_to_come_again",
+        f"{_UNIT}/manager/test_join_limits.py::test_a_crowd_of_joiners_all_get_in_at_the_rate_of_the_limit",
+    ),
     35: (
         LIVE,
         f"{_UNIT}/transport/test_control_group.py::test_a_symlink_at_the_path_is_left_alone_even_to_a_dead_socket",
@@ -100,6 +104,6 @@ MISSING: Final[dict[int, str]] = {
     30: "the audit record",
     32: "the audit record",
     33: "both times in one message where TLS itself refuses: OpenSSL tells no dates; a manager whose clock is wrong",
-    34: "10,000 joins are 60 here; there is no cap on the rate of joins nor on nodes yet",
+    34: "10,000 joins are 60 at the live swarm: what limits more of them, and how joiners then behave, is pure",
 }
 """What a row asks for and its tests do not show."""
