@@ -14,7 +14,7 @@ TOKEN_FAILURES_WINDOW_S: Final = 60.0
 TOKEN_ADDRESSES_MAX: Final = 10_000
 """Addresses whose failures are remembered; beyond it the oldest is forgotten."""
 JOINS_PER_S: Final = 100.0
-"""What a leader signs and records beside its other work, with most of a core to spare (`make bench ONLY=joins`)."""
+"""About half of a core of the leader, at 4 ms a join (`make bench ONLY=joins`)."""
 JOINS_BURST: Final = 500
 """A rack that is switched on joins at once."""
 RETRY_AFTER_S_MAX: Final = 60.0

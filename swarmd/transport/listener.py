@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
@@ -15,8 +16,9 @@ from swarmd.transport.connection import Connection, Router
 from swarmd.transport.control_socket import ControlSocket
 from swarmd.transport.credentials import Credentials, identity_of
 from swarmd.transport.establish import establish
+from swarmd.transport.expiry import ANONYMOUS_S_MAX
 from swarmd.transport.link import LinkLost
-from swarmd.transport.places import HandshakePlaces
+from swarmd.transport.places import ConnectionPlaces, HandshakePlaces
 from swarmd.transport.serving import ServedConnections
 from swarmd.transport.tcp import limit_unacknowledged
 from swarmd.transport.tls import TlsStream
@@ -33,7 +35,8 @@ FIRST_WORD_S_MAX: Final = 5.0
 
 class Listener:
     """Serves `router` on TCP. Limits: first byte 5 s, handshake 10 s, 64 handshakes at once of one network and 512 in
-    all, connection cap a setting above 10,000.
+    all, connection cap a setting above 10,000; 64 connections of one node, and without a certificate 64 of one network,
+    4,096 in all, 150 s each.
 
     A peer's misbehaviour ends that peer's connection, and nothing else notices.
     """
@@ -50,6 +53,8 @@ class Listener:
         connections_max: int = 16_384,
         admit: Callable[[Caller], None] | None = None,
         now: Callable[[], float] | None = None,
+        connection_places: ConnectionPlaces | None = None,
+        anonymous_s_max: float = ANONYMOUS_S_MAX,
     ) -> None:
         """`host` empty: every address. `hello` is asked for each connection. `on_connection` sees each once greeted.
 
@@ -64,8 +69,9 @@ class Listener:
         self._connections_max = connections_max
         self._admit = admit
         self._places = HandshakePlaces()
+        self._connection_places = ConnectionPlaces() if connection_places is None else connection_places
         self._accepted = 0
-        self._served = ServedConnections(on_connection, now=now)
+        self._served = ServedConnections(on_connection, now=now, anonymous_s_max=anonymous_s_max)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Starts with the bound port. Raises `FailedPrecondition` if the address is in use."""
@@ -99,19 +105,21 @@ class Listener:
             limit_unacknowledged(stream)
             address = _peer_address(stream)
             tls = TlsStream(stream, self._credentials.server_context())
-            await self._served.serve(tls, address, partial(self._greet, stream, tls, address))
+            with ExitStack() as places:
+                await self._served.serve(tls, address, partial(self._greet, stream, tls, address, places))
         finally:
             self._accepted -= 1
 
     async def _greet(
-        self, stream: trio.SocketStream, tls: TlsStream, address: str, nursery: trio.Nursery
+        self, stream: trio.SocketStream, tls: TlsStream, address: str, places: ExitStack, nursery: trio.Nursery
     ) -> Connection:
         # Whoever connects and says nothing takes no handshake's place from others.
         with trio.move_on_after(FIRST_WORD_S_MAX) as patience:
             await trio.lowlevel.wait_readable(stream.socket)
         if patience.cancelled_caught:
             raise LinkLost(f"said nothing within {FIRST_WORD_S_MAX:g} s")
-        async with self._places.one(_host(stream)):
+        host = _host(stream)
+        async with self._places.one(host):
             await tls.do_handshake()
             der = tls.peer_certificate_der
             peer = Caller(identity=identity_of(tls.peer_certificate, der), address=address, certificate=der)
@@ -122,8 +130,15 @@ class Listener:
                 hello=self._hello(),
                 peer=peer,
                 router=self._router,
-                admit=self._admit,
+                admit=partial(self._let_in, host, places),
             )
+
+    def _let_in(self, host: str, places: ExitStack, peer: Caller) -> None:
+        """Refuse a peer that may call nothing or has enough connections; else `places` keeps the one it takes."""
+        if self._admit is not None:
+            self._admit(peer)
+        node_id = peer.identity.node_id if peer.identity is not None else ""
+        places.callback(self._connection_places.take(node_id, host))
 
 
 def _host(stream: trio.SocketStream) -> str:

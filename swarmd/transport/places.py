@@ -1,17 +1,27 @@
-"""Places for handshakes: so many in all, and so many for one network, so that whoever dawdles holds up its own only."""
+"""Places, so many in all and so many for one network, so that whoever dawdles or gathers holds up its own only: for
+handshakes, whose callers wait for one, and for connections, whose callers are refused.
+"""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
 
+from swarmd.errors import ResourceExhausted
+
 IN_ALL_MAX: Final = 512
 """At once; each costs about a millisecond of the loop."""
 OF_A_NETWORK_MAX: Final = 64
+ANONYMOUS_IN_ALL_MAX: Final = 4_096
+"""A quarter of all connections: whoever has no certificate never takes the last place of those who have one."""
+ANONYMOUS_OF_A_NETWORK_MAX: Final = 64
+OF_A_NODE_MAX: Final = 64
+"""A worker has one or two, a manager four or five to each other, and twice as many while its certificate changes."""
 V6_NETWORK_BITS: Final = 64
 """Whoever has one IPv6 address usually has all of its /64."""
 
@@ -38,6 +48,64 @@ class HandshakePlaces:
             self._users[network] -= 1
             if not self._users[network]:
                 del self._users[network], self._networks[network]
+
+
+class ConnectionPlaces:
+    """Counts greeted connections: of each node, and of each network those of peers without a certificate."""
+
+    def __init__(
+        self,
+        *,
+        of_a_node: int = OF_A_NODE_MAX,
+        anonymous_of_a_network: int = ANONYMOUS_OF_A_NETWORK_MAX,
+        anonymous_in_all: int = ANONYMOUS_IN_ALL_MAX,
+    ) -> None:
+        self._of_a_node = of_a_node
+        self._anonymous_of_a_network = anonymous_of_a_network
+        self._anonymous_in_all = anonymous_in_all
+        self._nodes: Counter[str] = Counter()
+        self._networks: Counter[str] = Counter()
+        self._anonymous = 0
+
+    def take(self, node_id: str, host: str) -> Callable[[], None]:
+        """A place for a node, or (`node_id` empty) for somebody without a certificate at `host`; call what is returned
+        to give it back. Raises `ResourceExhausted` if there is none."""
+        if node_id:
+            return self._take(
+                self._nodes, node_id, self._of_a_node, f"node {node_id} has", "is its identity used twice?"
+            )
+        if self._anonymous >= self._anonymous_in_all:
+            raise ResourceExhausted(
+                f"{self._anonymous} connections without a certificate are open already", hint="try again later"
+            )
+        hint = "close some, or wait until they end by themselves"
+        give_back = self._take(
+            self._networks,
+            network_of(host),
+            self._anonymous_of_a_network,
+            "without a certificate, your network has",
+            hint,
+        )
+        self._anonymous += 1
+
+        def give_both_back() -> None:
+            self._anonymous -= 1
+            give_back()
+
+        return give_both_back
+
+    @staticmethod
+    def _take(counts: Counter[str], whose: str, limit: int, who_has: str, hint: str) -> Callable[[], None]:
+        if counts[whose] >= limit:
+            raise ResourceExhausted(f"{who_has} {counts[whose]} connections here already", hint=hint)
+        counts[whose] += 1
+
+        def give_back() -> None:
+            counts[whose] -= 1
+            if not counts[whose]:
+                del counts[whose]
+
+        return give_back
 
 
 def network_of(host: str) -> str:

@@ -9,7 +9,7 @@ import trio
 
 from swarmd.errors import SwarmError
 from swarmd.transport.connection import Connection
-from swarmd.transport.expiry import end_with_certificate
+from swarmd.transport.expiry import ANONYMOUS_S_MAX, end_anonymous, end_with_certificate
 from swarmd.transport.link import LinkLost
 from swarmd.wire.frames import HANDSHAKE_S_MAX
 
@@ -24,10 +24,13 @@ class ServedConnections:
         on_connection: Callable[[Connection], None] | None = None,
         *,
         now: Callable[[], float] | None = None,
+        anonymous_s_max: float = ANONYMOUS_S_MAX,
     ) -> None:
-        """`now` (epoch seconds) ends each connection with its peer's certificate."""
+        """`now` (epoch seconds) ends each connection with its peer's certificate; one without a certificate ends after
+        `anonymous_s_max`."""
         self._on_connection = on_connection
         self._now = now
+        self._anonymous_s_max = anonymous_s_max
         self.current: set[Connection] = set()
 
     async def serve(
@@ -40,6 +43,7 @@ class ServedConnections:
                 if connection is not None:
                     if self._now is not None:
                         nursery.start_soon(end_with_certificate, connection, self._now)
+                    nursery.start_soon(end_anonymous, connection, self._anonymous_s_max)
                     await self._run(connection)
                 nursery.cancel_scope.cancel()
         except Exception:

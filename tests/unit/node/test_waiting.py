@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from trio.testing import MockClock
 from swarmd.errors import NotFound, PermissionDenied, Unavailable
 from swarmd.manager.certifier import Certifier
 from swarmd.model import Membership, TokenlessJoin
-from swarmd.node.enrolment import Enrolled
+from swarmd.node.enrolment import Dial, Enrolled, JoiningConnection
 from swarmd.node.waiting import Waiting
 from swarmd.pki import join_code
 from swarmd.state.transaction import Transaction
@@ -175,3 +177,33 @@ async def test_a_swarm_that_lets_nobody_wait_says_so(swarm: Swarm, joiner: Joine
     with pytest.raises(PermissionDenied, match="without a join token"):
         await joiner.run()
     assert not list(swarm.store.state.nodes())
+
+
+async def test_it_goes_on_over_connections_that_end_after_their_time(
+    swarm: Swarm, joiner: Joiner, autojump_clock: MockClock
+) -> None:
+    """A manager ends connections without a certificate: who waits for days dials again."""
+    lives_s, dialed = 7.0, joiner.network.dial
+
+    class ShortLived(Network):
+        @property
+        def dial(self) -> Dial:
+            return self._briefly
+
+        @asynccontextmanager
+        async def _briefly(self, address: str, root: bytes | None) -> AsyncIterator[JoiningConnection]:
+            async with dialed(address, root) as connection:
+                with trio.move_on_after(lives_s) as life:
+                    yield connection
+            if life.cancelled_caught:
+                raise Unavailable("the peer closed the connection")
+
+    joiner.network = ShortLived(m1=swarm)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(joiner.run)
+        node_id = await joiner.until_waiting(swarm)
+        await trio.sleep(86_400)
+        accept(swarm, node_id)
+    assert joiner.enrolled is not None
+    assert joiner.enrolled.subject.node_id == node_id
+    assert len(set(joiner.codes)) == 1, "it is one request all the time"

@@ -10,12 +10,14 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
+from swarmd.manager.ca_server import STATUS_WAIT_S_MAX
 from swarmd.model import Role
+from swarmd.node.enrolment import CALL_S_MAX, POLLS_S_MAX
 from swarmd.transport.connection import Connection, Router
 from swarmd.transport.dialer import dial
-from swarmd.transport.expiry import LOOK_AT_CLOCK_S, end_with_certificate
+from swarmd.transport.expiry import ANONYMOUS_S_MAX, LOOK_AT_CLOCK_S, end_anonymous, end_with_certificate
 from swarmd.transport.listener import Listener
-from swarmd.wire.frames import Hello
+from swarmd.wire.frames import HANDSHAKE_S_MAX, Hello
 from swarmd.wire.identity import Caller, Identity
 
 from .certificates import SWARM_ID, TestAuthority
@@ -88,6 +90,31 @@ async def test_nothing_is_said_of_a_connection_that_ended_before(autojump_clock:
         await trio.sleep(1)
         connection.closed.set()
     assert not connection.reason
+
+
+async def test_a_connection_without_a_certificate_ends_after_its_time(autojump_clock: MockClock) -> None:
+    connection = FakeConnection(is_known=False)
+    began = trio.current_time()
+    await end_anonymous(connection)
+    assert connection.ended_at - began == pytest.approx(ANONYMOUS_S_MAX)
+    assert "dial again" in connection.reason
+
+
+async def test_a_nodes_connection_and_one_that_ended_before_are_left_alone(autojump_clock: MockClock) -> None:
+    known, short = FakeConnection(), FakeConnection(is_known=False)
+    local = FakeConnection(is_known=False)
+    local.peer = replace(local.peer, is_local=True)
+    async with trio.open_nursery() as nursery:
+        for connection in (known, short, local):
+            nursery.start_soon(end_anonymous, connection)
+        await trio.sleep(1)
+        short.closed.set()
+    assert known.reason == short.reason == local.reason == ""
+
+
+def test_the_longest_honest_call_and_a_whole_joining_fit_into_a_connection_without_a_certificate() -> None:
+    assert ANONYMOUS_S_MAX > STATUS_WAIT_S_MAX
+    assert ANONYMOUS_S_MAX > POLLS_S_MAX + 3 * CALL_S_MAX + HANDSHAKE_S_MAX, "root, issue, polls, and the last of them"
 
 
 @pytest.mark.parametrize("end", ["listener", "dialer"])

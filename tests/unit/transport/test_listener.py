@@ -109,6 +109,7 @@ async def served(
     admit: Callable[[Caller], None] | None = None,
     connections_max: int = 100,
     on_connection: Callable[[Connection], None] | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Served]:
     gone = removed if removed is not None else set()
     router = Router(lambda m, c: authorise(m, c, _Removals(gone)))
@@ -123,6 +124,7 @@ async def served(
         connections_max=connections_max,
         admit=admit,
         on_connection=on_connection,
+        **limits,
     )
     async with trio.open_nursery() as nursery:
         yield Served(listener, await nursery.start(listener.run))

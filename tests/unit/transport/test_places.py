@@ -1,4 +1,4 @@
-"""Who may shake hands: nobody waits for those who dawdle in another network."""
+"""Who may shake hands, and who may stay: nobody waits for those who dawdle or gather in another network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from swarmd.transport.places import HandshakePlaces, network_of
+from swarmd.errors import ResourceExhausted
+from swarmd.transport.places import ConnectionPlaces, HandshakePlaces, network_of
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,31 @@ async def test_in_all_there_are_so_many(autojump_clock: MockClock) -> None:
             nursery.start_soon(take, f"192.0.2.{number % 3}")
         await trio.sleep(1)
         assert taken == 4
+
+
+def test_a_node_and_a_network_have_so_many_connections_and_no_more() -> None:
+    places = ConnectionPlaces(of_a_node=2, anonymous_of_a_network=3, anonymous_in_all=100)
+    of_the_node = [places.take("n1", "192.0.2.1") for _ in range(2)]
+    with pytest.raises(ResourceExhausted, match="node n1 has 2 connections here already"):
+        places.take("n1", "192.0.2.99")
+    places.take("n2", "192.0.2.1")
+    of_a_network = [places.take("", f"2001:db8::{number}") for number in range(3)]
+    with pytest.raises(ResourceExhausted, match="your network has 3 connections"):
+        places.take("", "2001:db8::ffff")
+    places.take("", "2001:db8:0:1::1")
+    of_the_node[0]()
+    of_a_network[0]()
+    places.take("n1", "192.0.2.1")
+    places.take("", "2001:db8::ffff")
+
+
+def test_who_has_no_certificate_never_fills_everything() -> None:
+    places = ConnectionPlaces(anonymous_in_all=10)
+    taken = [places.take("", f"192.0.2.{number}") for number in range(10)]
+    with pytest.raises(ResourceExhausted, match="10 connections without a certificate"):
+        places.take("", "198.51.100.1")
+    places.take("n1", "198.51.100.1")
+    for give_back in taken:
+        give_back()
+    assert places._networks == {}
+    assert places._anonymous == 0
