@@ -11,6 +11,7 @@ _GOLDEN_OF: Final = {
     "frames": ("frames",),
     "codec": ("frames", "commands"),
     "command": ("commands",),
+    "apply": ("commands",),
     "snapshot": ("snapshots",),
 }
 

@@ -6,6 +6,8 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from tests.fuzz.shapes import CHANGE_OF
+
 _EDGES: Final = (
     b"\x00", b"\xff", b"\x7f", b"\x80", b"\x1b" + b"\xff" * 8, b"\x3b" + b"\xff" * 8, b"\xf9\x7e\x00", b"\xf9\x7c\x00",
     b"\xf7", b"\xc2\x41\x01", b"\xd8\x23\x61a", b"\x9f", b"\xbf", b"\x5f", b"\x7b" + b"\xff" * 8, b"\x61\xff",
@@ -13,10 +15,17 @@ _EDGES: Final = (
 )  # fmt: skip
 
 
-def mutations(seeds: Sequence[bytes], rng: random.Random) -> Iterator[bytes]:
-    """Without end: a seed with one to four changes. `seeds` may grow meanwhile."""
+def mutations(target: str, seeds: Sequence[bytes], rng: random.Random) -> Iterator[bytes]:
+    """Without end: a seed with one to four changes, half of them such that keep its shape."""
+    keep_shape = CHANGE_OF.get(target)
     while True:
-        data = bytearray(rng.choice(seeds))
+        seed = rng.choice(seeds)
+        if keep_shape is not None and rng.random() < 0.5:
+            for _ in range(rng.randrange(1, 5)):
+                seed = keep_shape(seed, rng) or seed
+            yield seed
+            continue
+        data = bytearray(seed)
         for _ in range(rng.randrange(1, 5)):
             _change(data, seeds, rng)
         yield bytes(data)

@@ -23,8 +23,8 @@ INPUT_BYTES_MAX: Final = 65_536
 INPUT_S_MAX: Final = 5
 """An input that takes longer is found."""
 NAMES: Final = (
-    "codec", "frames", "session", "raft", "membership", "command", "snapshot", "sealed", "files", "pem", "der", "texts",
-    "answers",
+    "codec", "frames", "session", "raft", "membership", "command", "apply", "snapshot", "sealed", "files", "pem", "der",
+    "texts", "answers",
 )  # fmt: skip
 """Of `targets.TARGETS`, which is imported by the instrumented process alone."""
 
@@ -58,6 +58,7 @@ def _fuzz(target: str, seconds: int) -> int:
     except ImportError:
         return _without_coverage(target, seconds, folder)
     with atheris.instrument_imports(include=["swarmd", "swarmctl"]):
+        from tests.fuzz.shapes import CHANGE_OF
         from tests.fuzz.targets import TARGETS
     print(f"{target}: for {seconds} s, guided by coverage", flush=True)
     options = {
@@ -69,8 +70,18 @@ def _fuzz(target: str, seconds: int) -> int:
         "verbosity": 0,
         "rss_limit_mb": 1024,
     }
+    shaping = CHANGE_OF.get(target)
+
+    def mutate(data: bytes, size_max: int, seed: int) -> bytes:
+        """Half of the time one that keeps the shape."""
+        rng = random.Random(seed)
+        changed = shaping(data, rng) if shaping is not None and rng.random() < 0.5 else None
+        if changed is None or len(changed) > size_max:
+            changed = atheris.Mutate(data, size_max)
+        return bytes(changed)
+
     atheris.Setup([sys.argv[0], *(f"-{name}={value}" for name, value in options.items()), str(folder / "corpus")],
-                  TARGETS[target])  # fmt: skip
+                  TARGETS[target], custom_mutator=mutate)  # fmt: skip
     atheris.Fuzz()
     return 0
 
@@ -82,7 +93,7 @@ def _without_coverage(target: str, seconds: int, folder: Path) -> int:
     print(f"{target}: for {seconds} s, blindly (atheris is not installed)", flush=True)
     corpus = [path.read_bytes() for path in sorted((folder / "corpus").iterdir())] or [b""]
     until, inputs = time.monotonic() + seconds, 0
-    for data in mutations(corpus, random.Random(time.time_ns())):
+    for data in mutations(target, corpus, random.Random(time.time_ns())):
         if time.monotonic() > until:
             break
         inputs += 1

@@ -41,7 +41,9 @@ from swarmd.pki.unlock_key import Wraps, parse_unlock_key, show_unlock_key
 from swarmd.raft import SnapshotMeta
 from swarmd.raft.membership import decode_change, encode_change
 from swarmd.state.command import decode_command, encode_command
-from swarmd.state.snapshot import SnapshotReader
+from swarmd.state.digest import hash_slices, run_through
+from swarmd.state.snapshot import SnapshotReader, encode_snapshot
+from swarmd.state.store import State
 from swarmd.storage import data_keys
 from swarmd.storage.disk_seal import parse_sealed
 from swarmd.storage.errors import StorageDamaged
@@ -57,6 +59,7 @@ from swarmd.wire.codec import convert, encode, loads
 from swarmd.wire.frames import Hello, decode_frame, error_body, error_from_body
 from swarmd.wire.identity import Caller
 from swarmd.wire.raft_codec import decode_message, encode_message
+from tests.golden.add_commands import HISTORIES, samples
 
 Target = Callable[[bytes], None]
 
@@ -170,6 +173,46 @@ def command(data: bytes) -> None:
         read = decode_command(data)
         body = encode_command(read)
         assert encode_command(decode_command(body)) == body
+
+
+_HISTORIES: list[list[bytes]] = []
+_TERM: Final = 3
+"""Of the golden histories."""
+
+
+def apply(data: bytes) -> None:
+    """An entry in the place that its number gives it in each golden history: it takes effect or is refused, alike on a
+    manager that applied all of it and on one that began with a snapshot, which it leaves readable."""
+    if not _HISTORIES:
+        _HISTORIES.extend(list(samples(history)[0].values()) for history in HISTORIES)
+    try:
+        place = decode_command(data).id.sequence - 1
+    except Invalid:
+        return
+    for history in _HISTORIES:
+        with contextlib.suppress(Invalid):  # it claims what no program knows: such an entry stops a manager
+            _play(history, place, data)
+
+
+def _play(history: list[bytes], place: int, data: bytes) -> None:
+    before, after = history[: max(place, 0)], history[max(place, 0) :]
+    one = State()
+    _apply_all(one, [*before, data])
+    meta = SnapshotMeta(index=one.index, term=_TERM)
+    other = State()
+    try:
+        other.restore(meta, list(encode_snapshot(one.capture(), meta)))
+    except Invalid as error:
+        raise AssertionError("its own snapshot cannot be read") from error
+    for state in (one, other):
+        _apply_all(state, [data, *after])
+    assert one.digest == other.digest
+    assert run_through(hash_slices(one.capture())) == run_through(hash_slices(other.capture()))
+
+
+def _apply_all(state: State, bodies: list[bytes]) -> None:
+    for body in bodies:
+        state.apply(state.index + 1, _TERM, body)
 
 
 def snapshot(data: bytes) -> None:
@@ -313,6 +356,6 @@ def answers(data: bytes) -> None:
 TARGETS: Final[dict[str, Target]] = {
     target.__name__: target
     for target in (
-        codec, frames, session, raft, membership, command, snapshot, sealed, files, pem, der, texts, answers,
+        codec, frames, session, raft, membership, command, apply, snapshot, sealed, files, pem, der, texts, answers,
     )
 }  # fmt: skip

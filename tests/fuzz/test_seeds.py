@@ -28,7 +28,7 @@ def test_seeds_and_their_changed_copies_are_read_or_refused(target: str) -> None
     assert max(map(len, seeds.values())) <= SEED_BYTES_MAX, "seeds are small"
     for seed in seeds.values():
         TARGETS[target](seed)
-    changed = mutations(list(seeds.values()), random.Random(target))
+    changed = mutations(target, list(seeds.values()), random.Random(target))
     for _ in range(CHANGED):
         data = next(changed)
         try:
