@@ -32,6 +32,8 @@ from swarmd.manager.join_limits import JoinRate
 from swarmd.manager.key_rotation import KeyRotation
 from swarmd.manager.loops import (
     AllocatorLoop,
+    EnforcerLoop,
+    LostNodesLoop,
     OrchestratorLoop,
     PayloadRotationLoop,
     ReaperLoop,
@@ -220,6 +222,8 @@ class Parts:
             partial(OrchestratorLoop, store, now=now, rng=rng),
             partial(AllocatorLoop, store, now=now, rng=rng),
             partial(SchedulerLoop, store, now=now, rng=rng),
+            partial(EnforcerLoop, store, now=now, rng=rng),
+            partial(LostNodesLoop, store, now=now, rng=rng),
             partial(ReaperLoop, store, now=now, rng=rng),
             partial(RoleManagerLoop, store, self.members, now=now, rng=rng),
             partial(SignerLoop, store, self.signers, now=now, rng=rng),

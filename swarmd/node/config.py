@@ -11,8 +11,8 @@ from typing import Final
 import msgspec
 
 from swarmd.errors import Invalid
-from swarmd.model import GenericResource
 from swarmd.manager.join_limits import JOINS_PER_S
+from swarmd.model import GenericResource
 from swarmd.pki.tokens import parse_token
 
 DEFAULT_STATE_DIR: Final = Path("/var/lib/swarmd")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from swarmd.model import Availability, Node, NodeState, Task, TaskState
 
 FindNode = Callable[[str], Node | None]
 
+ENFORCED_MESSAGE: Final = "task rejected by constraint enforcer"
+"""Status message of a task that the leader turned out (see `enforcer`); no node says so."""
+
 _ENDED_BY_ITSELF = (TaskState.COMPLETE, TaskState.FAILED, TaskState.REJECTED)
 
 
 def is_wanted(task: Task) -> bool:
-    """Whether the task is meant to run: held back (READY) or released (RUNNING)."""
-    return task.desired_state <= TaskState.RUNNING
+    """Whether the task is meant to run: held back (READY) or released (RUNNING, or COMPLETE if it is a job's)."""
+    return task.desired_state <= TaskState.COMPLETE
 
 
 def is_held(task: Task) -> bool:
@@ -27,8 +31,14 @@ def has_ended(task: Task) -> bool:
 
 
 def ended_by_itself(task: Task) -> bool:
-    """Whether the task stopped of its own accord, rather than on request or with its node."""
-    return task.status.state in _ENDED_BY_ITSELF
+    """Whether the task stopped of its own accord, rather than on request, with its node, or for the node's sake."""
+    return task.status.state in _ENDED_BY_ITSELF and not was_turned_out(task)
+
+
+def was_turned_out(task: Task) -> bool:
+    """Whether the leader rejected the task because its node changed. It may still be stopping there, unseen: its state
+    is beyond what its node can report."""
+    return task.status.state is TaskState.REJECTED and task.status.message == ENFORCED_MESSAGE
 
 
 def reported_at(task: Task) -> float:
@@ -53,3 +63,18 @@ def evicts(node: Node | None) -> bool:
     """Whether tasks on the node are to be replaced: it is gone, DOWN or DRAIN. UNKNOWN, DISCONNECTED and PAUSE keep
     them (reference orchestration 2.1)."""
     return node is None or node.status.state is NodeState.DOWN or node.spec.availability is Availability.DRAIN
+
+
+def nature_of(node: Node) -> tuple[object, ...]:
+    """All of a node that constraints, platforms and reservations are judged by, and whether tasks are kept away."""
+    description = node.description
+    return (
+        node.spec.availability,
+        node.spec.labels,
+        node.role,
+        node.status.addr,
+        description.hostname,
+        description.platform,
+        description.resources,
+        description.engine_labels,
+    )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from swarmd.model import RestartCondition, Task, TaskState
-from swarmd.orchestrator.facts import FindNode, ended_by_itself, evicts, may_be_running, reported_at
+from swarmd.orchestrator.facts import FindNode, ended_by_itself, evicts, may_be_running, reported_at, was_turned_out
 
 STOP_WAIT_S_MAX: Final = 60.0
 """How long a replacement waits for its predecessor to stop, from its creation on (SwarmKit `defaultOldTaskTimeout`)."""
@@ -39,8 +39,10 @@ def start_at(created_at: float, task: Task, predecessor: Task | None, find_node:
     """The earliest start of `task` for the delay's sake: `created_at` plus what its predecessor's spec asks for.
 
     There is no delay after an update (another template), after a lost or evicting node, or after one that was asked to
-    go.
+    go. One that the leader turned out gets the time that it is given to stop, as its end will not be seen.
     """
+    if predecessor is not None and was_turned_out(predecessor):
+        return created_at + min(predecessor.spec.container.stop_grace_period_s, STOP_WAIT_S_MAX)
     if predecessor is None or predecessor.spec != task.spec or not ended_by_itself(predecessor):
         return created_at
     if evicts(find_node(predecessor.node_id)):

@@ -32,7 +32,7 @@ class Slot:
             self.leaving.append(task)
             return
         self.tasks.append(task)
-        if desired <= TaskState.RUNNING:
+        if desired <= TaskState.COMPLETE:
             self.wanted.append(task)
 
     def replace(self, task: Task) -> None:

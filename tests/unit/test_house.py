@@ -45,6 +45,7 @@ TESTED_THROUGH: Final[dict[str, tuple[str, ...]]] = {
         *("manager.dispatcher.receipt", "manager.dispatcher.session"),
     ),
     "unit/manager/loops/test_task_loops.py": ("manager.loops.allocator", "manager.loops.reaper"),
+    "unit/manager/loops/test_node_loops.py": ("manager.loops.enforcer", "manager.loops.lost_nodes"),
     "unit/state/test_features_orchestration.py": ("model.endpoints", "model.modes", "model.placement"),
     "unit/model/test_validate.py": (
         *("model.checks", "model.ids", "model.objects", "model.quote", "model.specs", "model.states"),

@@ -4,6 +4,8 @@ Each lives for one reign, in its nursery, and is made anew for the next. Must no
 """
 
 from swarmd.manager.loops.allocator import AllocatorLoop
+from swarmd.manager.loops.enforcer import EnforcerLoop
+from swarmd.manager.loops.lost_nodes import LostNodesLoop
 from swarmd.manager.loops.orchestrator import OrchestratorLoop
 from swarmd.manager.loops.payload_rotation import PayloadRotationLoop
 from swarmd.manager.loops.reaper import ReaperLoop
@@ -14,6 +16,8 @@ from swarmd.manager.loops.signer import SignerLoop
 
 __all__ = [
     "AllocatorLoop",
+    "EnforcerLoop",
+    "LostNodesLoop",
     "Membership",
     "OrchestratorLoop",
     "PayloadRotationLoop",
