@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from swarmd.model import Service, Task, TaskState
 from swarmd.model.specs import DEFAULT_TASK_HISTORY
 from swarmd.orchestrator.facts import ended_by_itself, has_ended, is_wanted, never_runs, reported_at
-from swarmd.orchestrator.slots import Slot, slots_of
+from swarmd.orchestrator.global_services import is_global
+from swarmd.orchestrator.revision import is_job
+from swarmd.orchestrator.slots import Slot, slots_by_node, slots_of
 from swarmd.orchestrator.update import is_updating
 from swarmd.state.batch import CHANGES_MAX
 from swarmd.state.command import Table
@@ -22,7 +26,10 @@ def reap(tx: Transaction, service_id: str) -> bool:
     """
     service = tx.service(service_id, unchecked=True)
     doomed: list[Task] = []
-    for slot in slots_of(tx.tasks_of_service(service_id, unchecked=True)).values():
+    tasks = tx.tasks_of_service(service_id, unchecked=True)
+    is_by_node = service is not None and is_global(service)
+    slots: Iterable[Slot] = slots_by_node(tasks).values() if is_by_node else slots_of(tasks).values()
+    for slot in slots:
         doomed += [task for task in slot.leaving if has_ended(task) or never_runs(task)]
         if service is not None:
             doomed += excess(slot, service, _limit(tx, service))
@@ -34,16 +41,20 @@ def reap(tx: Transaction, service_id: str) -> bool:
 def excess(slot: Slot, service: Service, limit: int) -> list[Task]:
     """The slot's finished records beyond `limit` records in all (negative keeps all), oldest first.
 
-    Ends that count as attempts of the present template go last: the restart policy needs them.
+    Ends that count as attempts of the present template go last: the restart policy needs them. A job's completed tasks
+    stay as long as its iteration: they are how many it has completed.
     """
     surplus = len(slot.tasks) - limit
     if limit < 0 or surplus <= 0:
         return []
-    spokesman = _spokesman(slot, service)
+    spokesman, counts_completions = _spokesman(slot, service), is_job(service.spec)
     finished = [
         task
         for task in slot.tasks
-        if not is_wanted(task) and (has_ended(task) or never_runs(task)) and task is not spokesman
+        if not is_wanted(task)
+        and (has_ended(task) or never_runs(task))
+        and task is not spokesman
+        and not (counts_completions and task.status.state is TaskState.COMPLETE)
     ]
     template = service.spec.task
     finished.sort(key=lambda task: (ended_by_itself(task) and task.spec == template, reported_at(task)))

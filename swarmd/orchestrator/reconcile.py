@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from swarmd.model import Replicated, TaskState
+from swarmd.model import Global, GlobalJob, Replicated, ReplicatedJob, TaskState
+from swarmd.orchestrator.global_services import GlobalPass
 from swarmd.orchestrator.history import reap
+from swarmd.orchestrator.jobs import ReplicatedJobPass
 from swarmd.orchestrator.replicated import Reconciled, ReplicatedPass
 from swarmd.orchestrator.slot_pass import is_full, want
 from swarmd.state.transaction import Transaction
@@ -28,9 +30,13 @@ def reconcile(tx: Transaction, service_id: str) -> Reconciled:
     service = tx.service(service_id)
     if service is None:
         return Reconciled(_remove_all(tx, service_id))
-    if not isinstance(service.spec.mode, Replicated):  # refused by the control API until there is a pass for it
-        return Reconciled()
-    return ReplicatedPass(tx, service).run()
+    match service.spec.mode:
+        case Replicated():
+            return ReplicatedPass(tx, service).run()
+        case ReplicatedJob():
+            return ReplicatedJobPass(tx, service).run()
+        case Global() | GlobalJob():
+            return GlobalPass(tx, service).run()
 
 
 def _remove_all(tx: Transaction, service_id: str) -> float | None:

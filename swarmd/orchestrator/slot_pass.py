@@ -51,16 +51,27 @@ class SlotPass:
     Args:
         leaving: ids of wanted tasks that are to be replaced by others like themselves (a rebalance).
         failed: slots (keys) whose new task failed: a start-first move of one is given up.
+        goal: what a released task is wanted to become: RUNNING, or COMPLETE if it is a job's.
+        job_iteration: of which iteration of a job new tasks are.
     """
 
     def __init__(
-        self, tx: Transaction, service: Service, *, leaving: Collection[str] = (), failed: Collection[str] = ()
+        self,
+        tx: Transaction,
+        service: Service,
+        *,
+        leaving: Collection[str] = (),
+        failed: Collection[str] = (),
+        goal: TaskState = TaskState.RUNNING,
+        job_iteration: int = 0,
     ) -> None:
         self._tx = tx
         self._service = service
         self._template = Template(service.spec.task, service.spec_version, service.spec.labels)
         self._leaving = leaving
         self._failed = failed
+        self._goal = goal
+        self._job_iteration = job_iteration
         self._starts_first = config_of(service).order is UpdateOrder.START_FIRST
         self._nodes: dict[str, Node | None] = {}
         self._evicting: dict[str, bool] = {}
@@ -72,10 +83,14 @@ class SlotPass:
     def remove(self, slots: Iterable[Slot]) -> None:
         """Give the slots up. Their records go once the reaper sees that nothing of them runs any more."""
         for slot in slots:
-            for task in tuple(slot.tasks):
-                if self.is_full:
-                    return
-                self._want(slot, task, TaskState.REMOVE)
+            self.withdraw(slot, slot.tasks, TaskState.REMOVE)
+
+    def withdraw(self, slot: Slot, tasks: Iterable[Task], desired: TaskState) -> None:
+        """Want these tasks of the slot stopped (SHUTDOWN) or gone (REMOVE), and put nothing in their place."""
+        for task in tuple(tasks):
+            if self.is_full:
+                return
+            self._want(slot, task, desired)
 
     def fill(self, slots: Iterable[Slot]) -> None:
         """Put a task of the present template into each."""
@@ -193,7 +208,7 @@ class SlotPass:
         others = [other for other in (*slot.tasks, *slot.leaving) if other.id != task.id]
         due = release_at(created_at, self._earliest(slot, task, created_at), others, self.node)
         if self._tx.now >= due:
-            self._want(slot, task, TaskState.RUNNING)
+            self._want(slot, task, self._goal)
         else:
             self.wake(due)
 
@@ -201,7 +216,7 @@ class SlotPass:
     def _create(self, slot: Slot, template: Template, *, is_beside: bool = False) -> None:
         """A new task in the slot, held back if something must be waited for."""
         tx, service = self._tx, self._service
-        tx.tasks_of_slot(service.id, slot.number)  # recorded: nobody else fills the slot
+        tx.tasks_of_slot(service.id, slot.number, slot.node_id)  # recorded: nobody else fills the slot
         task = Task(
             id=tx.new_id(),
             service_id=service.id,
@@ -212,6 +227,8 @@ class SlotPass:
             spec_version=template.spec_version,
             labels=template.labels,
             status=TaskStatus(state=TaskState.NEW, at=tx.now, message="created"),
+            desired_state=self._goal,
+            job_iteration=self._job_iteration,
         )
         if not is_beside:
             others = (*slot.tasks, *slot.leaving)

@@ -87,6 +87,17 @@ def slots_of(tasks: Iterable[Task]) -> dict[int, Slot]:
     return slots
 
 
+def slots_by_node(tasks: Iterable[Task]) -> dict[str, Slot]:
+    """The slots of a global service, by node. `tasks` are in order of creation."""
+    slots: dict[str, Slot] = {}
+    for task in tasks:
+        slot = slots.get(task.node_id)
+        if slot is None:
+            slot = slots[task.node_id] = Slot(task.slot, task.node_id)
+        slot.add(task)
+    return slots
+
+
 def free_numbers(taken: Iterable[int], count: int) -> list[int]:
     """The `count` smallest slot numbers from 1 that are not taken."""
     used = set(taken)

@@ -211,6 +211,20 @@ def _rest_of_prefix(prefix: str, service_name: str) -> tuple[str, str, str] | No
     return (slot, dot, id_prefix)
 
 
+def _slot(tables: Tables, rows: Rows[Task], by: BySlot) -> LookUp[Task]:
+    """Slot 0 stands for those of all nodes: each has a key of its own."""
+    service_id, slot = by.service_id, by.slot
+    if not service_id:
+        return _nothing()
+
+    def matches(task: Task) -> bool:
+        return task.service_id == service_id and task.slot == slot
+
+    if slot:
+        return LookUp(matches, tables.tasks_by_slot, slot_key(service_id, slot))
+    return LookUp(matches, candidates=lambda: tables.tasks_by_service.ids(service_id))
+
+
 def _node_of_task(tables: Tables, rows: Rows[Task], by: ByNode) -> LookUp[Task]:
     if by.node_id:
         return LookUp(lambda task: task.node_id == by.node_id, tables.tasks_by_node, by.node_id)
@@ -252,9 +266,7 @@ LOOK_UPS: Final[dict[Table, dict[type[By], _Make]]] = {
         ByRuntime: _task_runtime,
         ByService: _held(lambda tables: tables.tasks_by_service, lambda by: by.service_id),
         ByNode: _node_of_task,
-        BySlot: _held(
-            lambda tables: tables.tasks_by_slot, lambda by: slot_key(by.service_id, by.slot) if by.service_id else ""
-        ),
+        BySlot: _slot,
         ByDesiredState: _desired_state,
         ByTaskState: _task_state,
         ByReferencedNetwork: _held(lambda tables: tables.tasks_by_network, lambda by: by.network_id),

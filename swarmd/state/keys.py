@@ -34,9 +34,10 @@ def fold(name: str) -> str:
     return name.lower() if name.isascii() else name.translate(_ASCII_LOWER)
 
 
-def slot_key(service_id: str, slot: int) -> str:
-    """Key of the index `task.slot`."""
-    return f"{service_id}.{slot}"
+def slot_key(service_id: str, slot: int, node_id: str = "") -> str:
+    """Key of the index `task.slot`. Slot 0 is a slot on each node: a global service's tasks all bear it, and who looks
+    at the one of a node should not rely on the thousands of others."""
+    return f"{service_id}.{slot}" if slot or not node_id else f"{service_id}.0.{node_id}"
 
 
 def custom_key(index: str, value: str) -> str:

@@ -135,9 +135,9 @@ class State:
         """The tasks assigned to a node, in no promised order."""
         return self._holders(self._tables.tasks, self._tables.tasks_by_node, node_id)
 
-    def tasks_of_slot(self, service_id: str, slot: int) -> tuple[Task, ...]:
-        """In order of creation."""
-        return self._holders(self._tables.tasks, self._tables.tasks_by_slot, slot_key(service_id, slot))
+    def tasks_of_slot(self, service_id: str, slot: int, node_id: str = "") -> tuple[Task, ...]:
+        """In order of creation. `node_id` is for slot 0, of which each node has its own."""
+        return self._holders(self._tables.tasks, self._tables.tasks_by_slot, slot_key(service_id, slot, node_id))
 
     def by_id_prefix(self, table: Table, prefix: str) -> tuple[StoredObject, ...]:
         """In order of creation. Walks the table (4 ms for 100,000), unless `prefix` is a whole id."""

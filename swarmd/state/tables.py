@@ -122,7 +122,9 @@ class Tables:
         self.only_cluster = Index[Cluster]("cluster.only", lambda _: CLUSTER_KEY, is_unique=True)
         self.tasks_by_service = Index[Task]("task.service", lambda t: t.service_id, is_versioned=True)
         self.tasks_by_node = Index[Task]("task.node", lambda t: t.node_id, is_versioned=True)
-        self.tasks_by_slot = Index[Task]("task.slot", lambda t: slot_key(t.service_id, t.slot) if t.service_id else "")
+        self.tasks_by_slot = Index[Task](
+            "task.slot", lambda t: slot_key(t.service_id, t.slot, t.node_id) if t.service_id else ""
+        )
         self.tasks_by_own_name = ManyIndex[Task]("task.own_name", own_names_of)
         self.tasks_by_network = ManyIndex[Task]("task.network", lambda t: networks_of(t.spec))
         self.tasks_by_secret = ManyIndex[Task]("task.secret", lambda t: secrets_of(t.spec))

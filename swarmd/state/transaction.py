@@ -140,9 +140,11 @@ class Transaction:
         """Checked: claims the exact set of task ids (each task's version is claimed only when it is written)."""
         return self._listing(self._tables.tasks_by_service, service_id, unchecked)
 
-    def tasks_of_slot(self, service_id: str, slot: int, *, unchecked: bool = False) -> tuple[Task, ...]:
-        """Checked: claims the exact set of task ids."""
-        return self._listing(self._tables.tasks_by_slot, slot_key(service_id, slot), unchecked)
+    def tasks_of_slot(
+        self, service_id: str, slot: int, node_id: str = "", *, unchecked: bool = False
+    ) -> tuple[Task, ...]:
+        """Checked: claims the exact set of task ids. `node_id` is for slot 0, of which each node has its own."""
+        return self._listing(self._tables.tasks_by_slot, slot_key(service_id, slot, node_id), unchecked)
 
     def tasks_of_node(self, node_id: str, *, unchecked: bool = False) -> tuple[Task, ...]:
         """Checked: claims the exact set of task ids."""

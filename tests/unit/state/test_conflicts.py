@@ -80,6 +80,10 @@ CONFLICTS: dict[str, tuple[Fn, Fn]] = {
         create_task("t9", slot=5),
     ),
     "a slot that was emptied": (rely_on(lambda tx: tx.tasks_of_slot("s1", 1)), remove_task),
+    "a node's slot of a global service that was filled": (
+        rely_on(lambda tx: tx.tasks_of_slot("s1", 0, "n1")),
+        lambda tx: tx.create(task("t9", "s1", slot=0, node_id="n1")),
+    ),
     "a service whose tasks became more": (rely_on(lambda tx: tx.tasks_of_service("s1")), create_task("t9")),
     "a service whose tasks became fewer": (rely_on(lambda tx: tx.tasks_of_service("s1")), remove_task),
     "a service without tasks that got one": (
@@ -122,6 +126,10 @@ PEACE: dict[str, tuple[Fn, Fn]] = {
     "an assignment to a node that described itself anew": (lambda tx: tx.assign("t1", "n1", ASSIGNED), touch_node),
     "reliance on a node that described itself anew": (rely_on(lambda tx: tx.require_node_ready("n1")), touch_node),
     "a task of another slot": (rely_on(lambda tx: tx.tasks_of_slot("s1", 5)), create_task("t9", slot=6)),
+    "another node's slot of a global service": (
+        rely_on(lambda tx: tx.tasks_of_slot("s1", 0, "n1")),
+        lambda tx: tx.create(task("t9", "s1", slot=0, node_id="n2")),
+    ),
     "a task of another service": (rely_on(lambda tx: tx.tasks_of_service("s1")), create_task("t9", "s2")),
     "an unchecked read": (rely_on(lambda tx: tx.task("t1", unchecked=True)), touch_task),
     "an unchecked listing": (rely_on(lambda tx: tx.tasks_of_service("s1", unchecked=True)), create_task("t9")),

@@ -6,9 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from swarmd.errors import AlreadyExists, Conflict, Internal, Invalid, NotFound
-from swarmd.model import Cluster, RemovedNode, TaskState, TaskStatus
+from swarmd.model import Cluster, RemovedNode, Task, TaskState, TaskStatus
 from swarmd.state import Command, CommandId, State, Table, Verdict, digest, encode_command
 from swarmd.state.command import Create
+from swarmd.state.selectors import BySlot
 from tests.unit.state.builders import Proposer, node, service, task
 
 
@@ -27,6 +28,16 @@ def test_created_objects_are_found_by_id_name_and_listing(proposer: Proposer) ->
     assert len(list(state.nodes())) == 2
     assert len(list(state.services())) == 1
     assert len(list(state.tasks())) == 2
+
+
+def test_slot_zero_is_one_of_each_node_and_a_search_finds_them_all(proposer: Proposer) -> None:
+    proposer.create(node("n1"), node("n2"), service("s1"), service("s2"))
+    for id, service_id, node_id in (("t1", "s1", "n1"), ("t2", "s1", "n2"), ("t3", "s1", "n2"), ("t4", "s2", "n1")):
+        proposer.create(task(id, service_id, slot=0, node_id=node_id))
+    state = proposer.state
+    assert [t.id for t in state.tasks_of_slot("s1", 0, "n2")] == ["t2", "t3"]
+    assert state.tasks_of_slot("s1", 0) == ()
+    assert [t.id for t in state.find(Task, BySlot("s1", 0))] == ["t1", "t2", "t3"]
 
 
 def test_a_whole_id_is_found_even_if_it_begins_another(proposer: Proposer) -> None:
