@@ -181,6 +181,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     log_driver: Driver | None = None
     assigned_generic_resources: tuple[GenericResource, ...] = ()
     job_iteration: int = 0
+    failures: int = 0
+    """How many tasks of its slot failed in a row before this one: the delay before its start grows with them. Only once
+    every manager knows the field; nodes are not told."""
 
     @property
     def name(self) -> str:

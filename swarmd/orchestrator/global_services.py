@@ -18,6 +18,7 @@ from swarmd.orchestrator.replicated import Reconciled, Steering
 from swarmd.orchestrator.revision import is_job
 from swarmd.orchestrator.slot_pass import SlotPass, is_full
 from swarmd.orchestrator.slots import Slot, slots_by_node
+from swarmd.orchestrator.start_rate import StartQueue
 from swarmd.state.transaction import Transaction
 
 
@@ -93,34 +94,37 @@ def reconcile_slot(tx: Transaction, service_id: str, node_id: str) -> float | No
     service = tx.service(service_id, unchecked=True)
     if service is None or not is_global(service):
         return None
-    return _reconcile_slot(tx, service, tx.node(node_id, unchecked=True), node_id)
+    return _reconcile_slot(tx, service, tx.node(node_id, unchecked=True), node_id, StartQueue(tx))
 
 
 def reconcile_node(tx: Transaction, service_ids: Iterable[str], node_id: str) -> float | None:
     """As `reconcile_slot`, for all these services. Those that are not global are skipped."""
-    node = tx.node(node_id, unchecked=True)
+    node, starts = tx.node(node_id, unchecked=True), StartQueue(tx)
     wake_at: float | None = None
     for service_id in service_ids:
         if is_full(tx):
             return tx.now
         service = tx.service(service_id, unchecked=True)
         if service is not None and is_global(service):
-            at = _reconcile_slot(tx, service, node, node_id)
-            wake_at = at if wake_at is None or at is None else min(wake_at, at)
+            at = _reconcile_slot(tx, service, node, node_id, starts)
+            if at is not None:
+                wake_at = at if wake_at is None else min(wake_at, at)
     return wake_at
 
 
-def _reconcile_slot(tx: Transaction, service: Service, node: Node | None, node_id: str) -> float | None:
+def _reconcile_slot(
+    tx: Transaction, service: Service, node: Node | None, node_id: str, starts: StartQueue
+) -> float | None:
     standing = standing_of_node(service, node)
     tasks = tx.tasks_of_slot(service.id, 0, node_id, unchecked=True)
     if not tasks and standing is not Standing.FIT:
         return None
     slot = slots_by_node(tasks).get(node_id) or Slot(0, node_id)
     if is_job(service.spec):
-        work = job_work(tx, service)
+        work = job_work(tx, service, starts)
     else:
         status = service.update_status
-        work = SlotPass(tx, service, failed=status.failed if status is not None else ())
+        work = SlotPass(tx, service, failed=status.failed if status is not None else (), starts=starts)
     written = tx.changes_count
     _bring_in_order(work, service, standing, [slot], frozenset())
     if tx.changes_count > written:

@@ -18,6 +18,7 @@ from swarmd.orchestrator.replicated import Reconciled
 from swarmd.orchestrator.restart import may_restart
 from swarmd.orchestrator.slot_pass import SlotPass
 from swarmd.orchestrator.slots import Slot, slots_by_node, slots_of
+from swarmd.orchestrator.start_rate import StartQueue
 from swarmd.state.transaction import Transaction
 
 
@@ -120,9 +121,9 @@ class ReplicatedJobPass:
                 yield slots.get(number) or Slot(number)
 
 
-def job_work(tx: Transaction, service: Service) -> SlotPass:
-    """How slots of the job's present iteration are changed."""
-    return SlotPass(tx, service, goal=TaskState.COMPLETE, job_iteration=iteration_of(service))
+def job_work(tx: Transaction, service: Service, starts: StartQueue | None = None) -> SlotPass:
+    """How slots of the job's present iteration are changed. `starts` as for `SlotPass`."""
+    return SlotPass(tx, service, goal=TaskState.COMPLETE, job_iteration=iteration_of(service), starts=starts)
 
 
 def remove_old(work: SlotPass, slots: Iterable[Slot], iteration: int) -> None:

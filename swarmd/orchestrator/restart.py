@@ -1,7 +1,8 @@
 """When a stopped task is replaced, and when its replacement may start (reference orchestration 5).
 
 Everything is read from the tasks of the slot, so a new leader goes on where the last one stopped: what ended by itself
-under the same template is the record of attempts, and the predecessor's spec gives the delay.
+under the same template is the record of attempts, the predecessor's spec gives the delay, and the task itself knows how
+many failed in a row before it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from swarmd.model import RestartCondition, Task, TaskState
+from swarmd.model import RestartCondition, Task, TaskSpec, TaskState
 from swarmd.orchestrator.facts import FindNode, ended_by_itself, evicts, may_be_running, reported_at, was_turned_out
 
 STOP_WAIT_S_MAX: Final = 60.0
 """How long a replacement waits for its predecessor to stop, from its creation on (SwarmKit `defaultOldTaskTimeout`)."""
+BACK_OFF_S_MAX: Final = 300.0
+"""The longest delay that repeated failures lead to, unless the policy's own is longer."""
+BACK_OFF_S_MIN: Final = 1.0
+"""What a policy's delay counts as at least once failures repeat: without a delay there would be nothing to double."""
+HEALTHY_S: Final = 600.0
+"""A task that ran for so long and then fails is the first of a new row."""
 
 
 def may_restart(task: Task, earlier: Iterable[Task]) -> bool:
@@ -47,7 +54,31 @@ def start_at(created_at: float, task: Task, predecessor: Task | None, find_node:
         return created_at
     if evicts(find_node(predecessor.node_id)):
         return created_at
-    return created_at + predecessor.spec.restart.delay_s
+    return created_at + back_off_s(predecessor.spec.restart.delay_s, task.failures)
+
+
+def failures_before(spec: TaskSpec, predecessor: Task | None) -> int:
+    """How many tasks in a row failed before one of `spec` that takes the place of `predecessor`.
+
+    Kept in the task, for the history limit may leave too few records to count. Another template, a good end, an
+    eviction or ten minutes of running break the row.
+    """
+    if predecessor is None or predecessor.spec != spec or not ended_by_itself(predecessor):
+        return 0
+    status = predecessor.status
+    if status.state is TaskState.COMPLETE:
+        return 0
+    is_first = status.running_at > 0 and status.at - status.running_at >= HEALTHY_S
+    return 1 if is_first else predecessor.failures + 1
+
+
+def back_off_s(delay_s: float, failures: int) -> float:
+    """The delay before the start of a task, `failures` in a row before it: the policy's after the first, as with
+    SwarmKit, then twice as long each time up to `BACK_OFF_S_MAX`."""
+    if failures <= 1:
+        return delay_s
+    doubled: float = max(delay_s, BACK_OFF_S_MIN) * 2.0 ** min(failures - 1, 30)
+    return max(delay_s, min(doubled, BACK_OFF_S_MAX))
 
 
 def release_at(created_at: float, earliest: float, others: Sequence[Task], find_node: FindNode) -> float:

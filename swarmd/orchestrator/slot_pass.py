@@ -13,10 +13,12 @@ from msgspec.structs import replace
 from swarmd.model import Node, Service, Task, TaskSpec, TaskState, TaskStatus, UpdateOrder
 from swarmd.orchestrator.dirty import is_outdated
 from swarmd.orchestrator.facts import evicts, has_ended, is_held
-from swarmd.orchestrator.restart import may_restart, release_at, start_at
+from swarmd.orchestrator.restart import failures_before, may_restart, release_at, start_at
 from swarmd.orchestrator.slots import Slot
+from swarmd.orchestrator.start_rate import StartQueue
 from swarmd.orchestrator.update import config_of
 from swarmd.state.batch import BATCH_BYTES_MAX, CHANGES_MAX
+from swarmd.state.features import ORCHESTRATION
 from swarmd.state.transaction import Transaction
 
 BLOCKED_BY_OLD = frozenset({"host_port", "max_replicas"})
@@ -53,6 +55,7 @@ class SlotPass:
         failed: slots (keys) whose new task failed: a start-first move of one is given up.
         goal: what a released task is wanted to become: RUNNING, or COMPLETE if it is a job's.
         job_iteration: of which iteration of a job new tasks are.
+        starts: the transaction's, if other passes are part of it.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class SlotPass:
         failed: Collection[str] = (),
         goal: TaskState = TaskState.RUNNING,
         job_iteration: int = 0,
+        starts: StartQueue | None = None,
     ) -> None:
         self._tx = tx
         self._service = service
@@ -72,6 +76,9 @@ class SlotPass:
         self._failed = failed
         self._goal = goal
         self._job_iteration = job_iteration
+        self._starts = starts or StartQueue(tx)
+        cluster = tx.cluster(unchecked=True)
+        self._counts_failures = cluster is not None and ORCHESTRATION in cluster.feature_level
         self._starts_first = config_of(service).order is UpdateOrder.START_FIRST
         self._nodes: dict[str, Node | None] = {}
         self._evicting: dict[str, bool] = {}
@@ -208,6 +215,8 @@ class SlotPass:
         others = [other for other in (*slot.tasks, *slot.leaving) if other.id != task.id]
         due = release_at(created_at, self._earliest(slot, task, created_at), others, self.node)
         if self._tx.now >= due:
+            due = self._starts.may_start_at(task)
+        if self._tx.now >= due:
             self._want(slot, task, self._goal)
         else:
             self.wake(due)
@@ -229,6 +238,7 @@ class SlotPass:
             status=TaskStatus(state=TaskState.NEW, at=tx.now, message="created"),
             desired_state=self._goal,
             job_iteration=self._job_iteration,
+            failures=self._failures_before(slot, template),
         )
         if not is_beside:
             others = (*slot.tasks, *slot.leaving)
@@ -245,6 +255,10 @@ class SlotPass:
         if changed is not task:
             slot.replace(changed)
             self.is_full = is_full(self._tx)
+
+    def _failures_before(self, slot: Slot, template: Template) -> int:
+        predecessor = slot.tasks[-1] if slot.tasks and self._counts_failures else None
+        return failures_before(template.spec, predecessor)
 
     def _earliest(self, slot: Slot, task: Task, created_at: float) -> float:
         earlier = slot.earlier_than(task)

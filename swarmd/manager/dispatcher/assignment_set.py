@@ -37,7 +37,7 @@ class AssignmentSet:
 
         Every page has an empty `applies_to` and the same `results_in`; all but the last have `more`.
         """
-        self._known = {task.id: task for task in tasks if task.status.state >= TaskState.ASSIGNED}
+        self._known = {task.id: _as_told(task) for task in tasks if task.status.state >= TaskState.ASSIGNED}
         self._untold.clear()
         name = self._next_name()
         pages: list[tuple[Task, ...]] = list(_pages(self._known.values())) or [()]
@@ -60,7 +60,7 @@ class AssignmentSet:
             return
         if task.status.state < TaskState.ASSIGNED:
             return
-        known = self._known.get(task.id)
+        known, task = self._known.get(task.id), _as_told(task)
         self._known[task.id] = task
         if known is None or task.status.state is TaskState.ASSIGNED or _is_ordered_differently(known, task):
             self._untold[task.id] = task
@@ -87,6 +87,11 @@ class AssignmentSet:
     def _next_name(self) -> str:
         self._sequence += 1
         return str(self._sequence)
+
+
+def _as_told(task: Task) -> Task:
+    """Without what is no concern of nodes: an older one would refuse a field that it does not know."""
+    return msgspec.structs.replace(task, failures=0) if task.failures else task
 
 
 def _is_ordered_differently(known: Task, task: Task) -> bool:
