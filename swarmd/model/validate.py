@@ -22,7 +22,6 @@ from swarmd.model.checks import (
     check_text,
 )
 from swarmd.model.image import image_problem
-from swarmd.model.modes import Replicated
 from swarmd.model.placement import Placement
 from swarmd.model.quote import quote
 from swarmd.model.specs import (
@@ -38,11 +37,11 @@ from swarmd.model.specs import (
     TaskDefaults,
 )
 from swarmd.model.validate_ca import check_ca
+from swarmd.model.validate_mode import REPLICAS_MAX, check_mode
 from swarmd.model.validate_references import check_references
 from swarmd.model.validate_update import check_update_config
 
 NODE_NAME_CHARACTERS_MAX: Final = 255
-REPLICAS_MAX: Final = 1_000_000
 ENV_NAME_CHARACTERS_MAX: Final = 256
 HOSTNAME_CHARACTERS_MAX: Final = 64
 USER_CHARACTERS_MAX: Final = 256
@@ -70,7 +69,7 @@ def validate_service_spec(spec: ServiceSpec) -> None:
     """Raise `Invalid` unless `spec` could run (reference api-and-cli 1.5)."""
     check_name(spec.name, "service")
     check_labels(spec.labels, "$.labels")
-    _check_mode(spec)
+    check_mode(spec)
     _check_container(spec.task.container, "$.task.container")
     check_references(spec.task.container, "$.task.container")
     _check_resources(spec.task.resources, "$.task.resources")
@@ -145,12 +144,6 @@ def _check_container(spec: ContainerSpec, path: str) -> None:
     check_labels(spec.labels, f"{path}.labels")
     _check_stop_signal(spec.stop_signal, f"{path}.stop_signal")
     check_duration(spec.stop_grace_period_s, f"{path}.stop_grace_period_s", "the stop grace period")
-
-
-def _check_mode(spec: ServiceSpec) -> None:
-    if not isinstance(spec.mode, Replicated):
-        raise Invalid("services of this mode are not run yet", field="$.mode", hint="replicated is")
-    check_integer(spec.mode.replicas, "$.mode.replicas", "replicas", maximum=REPLICAS_MAX)
 
 
 def _check_not_offered(service: ServiceSpec) -> None:

@@ -38,6 +38,18 @@ def reap(tx: Transaction, service_id: str) -> bool:
     return len(doomed) > CHANGES_MAX
 
 
+def is_stray(task: Task) -> bool:
+    """Whether the task belongs to no service and is lost with its node: nobody will ask for it again."""
+    return not task.service_id and task.status.state is TaskState.ORPHANED
+
+
+def reap_stray(tx: Transaction, task_id: str) -> None:
+    """Delete the record of such a task."""
+    task = tx.task(task_id, unchecked=True)
+    if task is not None and is_stray(task):
+        tx.remove(Table.TASK, task_id)
+
+
 def excess(slot: Slot, service: Service, limit: int) -> list[Task]:
     """The slot's finished records beyond `limit` records in all (negative keeps all), oldest first.
 

@@ -48,6 +48,16 @@ async def test_a_task_waits_at_ready_until_more_is_wanted(autojump_clock: MockCl
         await until(lambda: world.machine.running == {"task1"})
 
 
+async def test_a_jobs_task_is_held_like_any_other_then_runs_to_its_end(autojump_clock: MockClock) -> None:
+    world = make_world(make_task(desired=S.READY), script=Script(run_s=30.0))
+    async with running(world):
+        await until(lambda: world.dispatcher.states.get("task1") is S.READY)
+        world.dispatcher.change(make_task(desired=S.COMPLETE))
+        await until(lambda: world.machine.running == {"task1"})
+        await until(lambda: world.dispatcher.states.get("task1") is S.COMPLETE)
+        assert world.machine.running == set()
+
+
 async def test_a_task_wanted_down_is_shut_down_and_kept(autojump_clock: MockClock) -> None:
     world = make_world(make_task())
     async with running(world):

@@ -39,7 +39,12 @@ DESIRED = [S.READY, S.RUNNING, S.COMPLETE, S.SHUTDOWN, S.REMOVE]
         (S.RUNNING, S.ASSIGNED, Step.ACCEPT),
         (S.READY, S.ACCEPTED, Step.BEGIN_PREPARING),
         (S.RUNNING, S.READY, Step.BEGIN_STARTING),
+        (S.COMPLETE, S.ASSIGNED, Step.ACCEPT),
+        (S.COMPLETE, S.PREPARING, Step.PREPARE),
+        (S.COMPLETE, S.READY, Step.BEGIN_STARTING),
+        (S.COMPLETE, S.STARTING, Step.START),
         (S.COMPLETE, S.COMPLETE, Step.IDLE),
+        (S.COMPLETE, S.FAILED, Step.IDLE),
     ],
 )
 def test_the_first_matching_row_decides(desired: TaskState, observed: TaskState, step: Step) -> None:

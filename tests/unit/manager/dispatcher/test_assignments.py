@@ -305,6 +305,15 @@ def test_the_newest_version_is_told() -> None:
     assert tasks.changes()[0].tasks == (failed,)
 
 
+def test_nodes_are_not_told_of_failures_before_a_task() -> None:
+    tasks = AssignmentSet(N1)
+    restarted = msgspec.structs.replace(task(1), failures=3)
+    (begin,) = tasks.complete([restarted])
+    assert begin.tasks == (task(1),)
+    tasks.observe(Event(Table.TASK, None, msgspec.structs.replace(task(2), failures=1), 1))
+    assert tasks.changes()[0].tasks == (task(2),)
+
+
 def test_a_task_that_moves_away_is_removed() -> None:
     tasks = AssignmentSet(N1)
     tasks.complete([task(1)])

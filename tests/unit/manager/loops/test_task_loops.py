@@ -20,7 +20,9 @@ from swarmd.manager.loops import scheduler as scheduler_loop
 from swarmd.manager.loops.feed import Feed
 from swarmd.model import (
     Availability,
+    Cluster,
     ContainerSpec,
+    Global,
     Node,
     NodeDescription,
     NodeSpec,
@@ -40,8 +42,9 @@ from swarmd.model import (
 )
 from swarmd.state.batch import CHANGES_MAX
 from swarmd.state.command import Advance, Assign, Require, Table
+from swarmd.state.features import ORCHESTRATION
 from swarmd.state.store import State
-from swarmd.state.watch import Route
+from swarmd.state.watch import Event, Route
 from tests.unit.manager.local_store import LocalStore
 
 S = TaskState
@@ -457,3 +460,113 @@ async def test_reaping_gathers_for_a_quarter_of_a_second(
         assert len(tasks(store)) == 1
         await trio.sleep(0.1)
         assert tasks(store) == []
+
+
+async def test_a_lost_task_without_a_service_is_deleted_at_once_found_or_heard_of(
+    store: LocalStore, autojump_clock: trio.testing.MockClock
+) -> None:
+    found = replace(make_task("t1", S.ORPHANED, node_id="n1"), service_id="")
+    alive = replace(make_task("t2", S.RUNNING, node_id="n1"), service_id="")
+    store.create(found, alive)
+    async with running(store, ReaperLoop):
+        await trio.sleep(1)
+        assert [task.id for task in store.state.tasks()] == ["t2"]
+        store.write(lambda tx: tx.report("", "t2", TaskStatus(state=S.ORPHANED)))
+        await trio.sleep(1)
+        assert list(store.state.tasks()) == []
+
+
+# -- global services ---------------------------------------------------------------------------------------------------
+def global_objects(*nodes: str) -> tuple[Any, ...]:
+    cluster = Cluster(id="c", feature_level=(ORCHESTRATION,))
+    spec = ServiceSpec(name="web", task=TaskSpec(container=ContainerSpec(image="a")), mode=Global())
+    service = Service(id="web", spec=spec, spec_version=1)
+    return (cluster, *(make_node(id) for id in nodes), service)
+
+
+def nodes_of(store: LocalStore, service_id: str = "web") -> list[str]:
+    return sorted(task.node_id for task in tasks(store, service_id) if task.desired_state <= S.RUNNING)
+
+
+def count_passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The services that are looked at as a whole from now on."""
+    real, seen = orchestrator_loop.reconcile, list[str]()
+
+    def counted(tx: Any, service_id: str) -> Any:
+        seen.append(service_id)
+        return real(tx, service_id)
+
+    monkeypatch.setattr(orchestrator_loop, "reconcile", counted)
+    return seen
+
+
+async def test_global_services_follow_nodes_that_join_change_and_leave_without_a_pass_over_all_of_them(
+    store: LocalStore, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create(*global_objects("n1", "n2"))
+    async with running(store, *ALL):
+        await trio.sleep(1)
+        assert nodes_of(store) == ["n1", "n2"]
+        assert {task.status.state for task in tasks(store)} == {S.ASSIGNED}
+        passes = count_passes(monkeypatch)
+        store.create(make_node("n3"))
+        await trio.sleep(1)
+        assert nodes_of(store) == ["n1", "n2", "n3"]
+        store.write(lambda tx: tx.update(make_node("n1", availability=Availability.DRAIN)))
+        await trio.sleep(1)
+        assert nodes_of(store) == ["n2", "n3"]
+        store.write(lambda tx: tx.update(make_node("n1")))
+        await trio.sleep(1)
+        assert nodes_of(store) == ["n1", "n2", "n3"]
+        store.write(lambda tx: tx.remove(Table.NODE, "n2"))
+        await trio.sleep(1)
+        assert nodes_of(store) == ["n1", "n3"]
+        assert passes == []
+
+
+async def test_a_global_services_failed_task_is_looked_at_alone_and_restarted_after_its_delay(
+    store: LocalStore, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create(*global_objects("n1", "n2"))
+    async with running(store, *ALL):
+        await trio.sleep(1)
+        passes = count_passes(monkeypatch)
+        (victim,) = [task for task in tasks(store) if task.node_id == "n1"]
+        store.write(lambda tx: tx.report("n1", victim.id, TaskStatus(state=S.FAILED)))
+        await trio.sleep(4)
+        (held,) = [task for task in tasks(store) if task.node_id == "n1" and task.desired_state <= S.RUNNING]
+        assert (held.desired_state, held.failures) == (S.READY, 1)
+        await trio.sleep(3)
+        assert [task.desired_state for task in tasks(store) if task.id == held.id] == [S.RUNNING]
+        assert passes == []
+
+
+async def test_a_node_that_is_active_again_makes_its_outdated_task_the_updates_business(
+    store: LocalStore, autojump_clock: trio.testing.MockClock
+) -> None:
+    store.create(*global_objects("n1"))
+    async with running(store, *ALL):
+        await trio.sleep(1)
+        store.write(lambda tx: tx.update(make_node("n1", availability=Availability.PAUSE)))
+        service = store.state.service("web")
+        assert service is not None
+        spec = replace(service.spec, task=TaskSpec(container=ContainerSpec(image="b")))
+        store.write(lambda tx: tx.update(replace(service, spec=spec, spec_version=2)))
+        await trio.sleep(1)
+        assert {task.spec.container.image for task in tasks(store)} == {"a"}
+        store.write(lambda tx: tx.update(make_node("n1")))
+        await trio.sleep(1)
+        assert [t.spec.container.image for t in tasks(store) if t.desired_state <= S.RUNNING] == ["b"]
+
+
+async def test_heartbeats_of_nodes_are_no_reason_to_look_at_anything(store: LocalStore) -> None:
+    store.create(*global_objects("n1"))
+    loop = OrchestratorLoop(store, now=store.now, rng=random.Random(1))
+    assert list(loop.all_keys()) == ["web"]
+    old = make_node("n1")
+    beaten = replace(old, status=replace(old.status, message="beat", confirmed=False))
+    assert list(loop.keys_of(Event(Table.NODE, old, beaten, 1))) == []
+    assert list(loop.keys_of(Event(Table.NODE, None, old, 1))) == ["node n1"]
+    service = store.state.service("web")
+    loop.keys_of(Event(Table.SERVICE, service, None, 2))
+    assert list(loop.keys_of(Event(Table.NODE, None, old, 3))) == []
