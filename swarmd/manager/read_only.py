@@ -12,9 +12,9 @@ from swarmd.errors import ResourceExhausted
 from swarmd.manager.raft_driver import RaftDriver
 from swarmd.raft.quorum import majority
 from swarmd.wire.disk import IN_SHORT, DiskCondition, DiskReport
-from swarmd.wire.methods import NODE_ACCEPT, SERVICE_UPDATE, Method
+from swarmd.wire.methods import NODE_ACCEPT, SERVICE_ROLLBACK, SERVICE_UPDATE, Method
 
-GROWING: Final = frozenset({SERVICE_UPDATE.name, NODE_ACCEPT.name})
+GROWING: Final = frozenset({SERVICE_UPDATE.name, SERVICE_ROLLBACK.name, NODE_ACCEPT.name})
 """Besides all that ends in `.create`. Nodes may still be drained, demoted and removed: that is how it is mended."""
 
 

@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import msgspec
 
-from swarmd.model import Node, NodeSpec, Service, ServiceSpec, Task
+from swarmd.model import Node, NodeSpec, Resources, Service, ServiceSpec, Task
 from swarmd.wire.disk import DiskReport
 
 
@@ -62,12 +62,16 @@ class ListNodes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
 class NodeView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A node and its part in Raft, if it is a manager. The CSR and certificate are left out.
 
-    `join_code` is set while it waits to be accepted: what it must show too (`pki.join_code`).
+    `join_code` is set while it waits to be accepted: what it must show too (`pki.join_code`). `tasks` are there or on
+    their way, `reserved` is what is set aside for them, `allocatable` what is left of the node for more.
     """
 
     node: Node
     manager: ManagerStatus | None = None
     join_code: str = ""
+    tasks: int = 0
+    reserved: Resources = Resources()
+    allocatable: Resources = Resources()
 
 
 class NodeList(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -114,11 +118,19 @@ class ListServices(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A service and how it stands. `running` counts observed-RUNNING tasks on nodes that are not DOWN."""
+    """A service and how it stands. `running` counts observed-RUNNING tasks on nodes that are not DOWN.
+
+    `desired`: replicas; for a global service or job the nodes that it is for; for a job the completions it is to
+    reach. Of a job only the present iteration counts. `completed` are its slots that came to their end, `failed` those
+    in which nothing is to run any more because the last task failed, `outdated` those not as the spec says yet.
+    """
 
     service: Service
     running: int = 0
     desired: int = 0
+    completed: int = 0
+    failed: int = 0
+    outdated: int = 0
 
 
 class ServiceList(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

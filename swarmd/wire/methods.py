@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar
 
 from swarmd.model import Role
-from swarmd.wire import audit, ca, cluster, control, disk, dispatch, payloads, peer, raft_status, watch
+from swarmd.wire import audit, ca, cluster, control, disk, dispatch, orchestration, payloads, peer, raft_status, watch
 
 Req = TypeVar("Req")
 Resp = TypeVar("Resp")
@@ -153,6 +153,9 @@ SERVICE_GET = _control("service.get", control.GetObject, control.ServiceView, mu
 SERVICE_CREATE = _control("service.create", control.CreateService, control.ServiceView, mutates=True)
 SERVICE_UPDATE = _control("service.update", control.UpdateService, control.ServiceView, mutates=True)
 SERVICE_REMOVE = _control("service.remove", control.RemoveObject, control.Removed, mutates=True)
+SERVICE_ROLLBACK = _control("service.rollback", orchestration.RollbackService, control.ServiceView, mutates=True)
+SERVICE_WHY = _control("service.why", control.GetObject, orchestration.ServiceWhy, mutates=False)
+TASK_WHY = _control("task.why", control.GetObject, orchestration.TaskWhy, mutates=False)
 TASK_LIST = _control("task.list", control.ListTasks, control.TaskList, mutates=False)
 TASK_GET = _control("task.get", control.GetObject, control.TaskView, mutates=False)
 SECRET_LIST = _control("secret.list", payloads.ListPayloads, payloads.SecretList, mutates=False)

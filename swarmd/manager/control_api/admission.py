@@ -12,6 +12,7 @@ from swarmd.manager.certificates import tracked
 from swarmd.manager.certifier import Certifier
 from swarmd.manager.control_api.access import Access
 from swarmd.manager.control_api.node_views import node_view, not_found, require_id
+from swarmd.manager.control_api.usage import usage_of
 from swarmd.manager.control_api.views import RaftView
 from swarmd.model import Membership, Node, RemovedNode
 from swarmd.pki import join_code, same_code
@@ -52,7 +53,8 @@ class AdmissionHandlers:
         node = self._access.state.node(request.id) or written.result
         if node is None:
             raise not_found(request.id)
-        return node_view(self._membership(), node, self._access.state.cluster())
+        state = self._access.state
+        return node_view(self._membership(), node, state.cluster(), usage_of(state.tasks_of_node(node.id)))
 
     async def reject(self, call: Call, request: RejectNode) -> Removed:
         """Turn it away: its record goes, and it is told when it asks again.

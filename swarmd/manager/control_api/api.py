@@ -17,6 +17,7 @@ from swarmd.manager.control_api.status import StatusHandler
 from swarmd.manager.control_api.tasks import TaskHandlers
 from swarmd.manager.control_api.views import LocalNode, RaftView
 from swarmd.manager.control_api.watch import WatchHandler
+from swarmd.manager.control_api.why import WhyHandlers
 from swarmd.manager.external_ca import ExternalSigners
 from swarmd.manager.proposer import Store
 from swarmd.transport.connection import StreamHandler, UnaryHandler
@@ -62,6 +63,7 @@ class ControlApi:
             TaskHandlers(access),
             SecretHandlers(access),
             ConfigHandlers(access),
+            WhyHandlers(access),
             ClusterHandlers(access, signers=signers, now=now, rng=rng),
             StatusHandler(access, membership=membership, local=local),
         )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from swarmd.errors import Invalid, NotFound
 from swarmd.manager.control_api import redact
+from swarmd.manager.control_api.usage import Usage, room_of
 from swarmd.manager.control_api.views import RaftView, member_of
 from swarmd.model import Cluster, Membership, Node
 from swarmd.pki import join_code
 from swarmd.wire.control import ManagerStatus, NodeView
 
 
-def node_view(raft: RaftView, node: Node, cluster: Cluster | None) -> NodeView:
-    """The node, its part in Raft if it has one, and its join code while it waits to be accepted."""
+def node_view(raft: RaftView, node: Node, cluster: Cluster | None, usage: Usage) -> NodeView:
+    """The node, its part in Raft if it has one, its join code while it waits to be let in, and what its tasks take."""
     member = member_of(raft, node.id)
     status = None
     if member is not None:
@@ -26,7 +27,15 @@ def node_view(raft: RaftView, node: Node, cluster: Cluster | None) -> NodeView:
     code = ""
     if node.spec.membership is Membership.PENDING and cluster is not None:
         code = join_code(cluster.root_ca.certificate, node.certificate.csr)
-    return NodeView(node=redact.node(node), manager=status, join_code=code)
+    room = room_of(node, usage)
+    return NodeView(
+        node=redact.node(node),
+        manager=status,
+        join_code=code,
+        tasks=room.tasks,
+        reserved=room.reserved,
+        allocatable=room.allocatable,
+    )
 
 
 def require_id(id: str) -> None:

@@ -17,6 +17,7 @@ from swarmd.manager.control_api.node_checks import check_demotion
 from swarmd.manager.control_api.node_removal import TASKS_ORPHANED_MAX, orphan_some, remove_node
 from swarmd.manager.control_api.node_renewal import renew_node
 from swarmd.manager.control_api.node_views import node_view, not_found, require_id
+from swarmd.manager.control_api.usage import Usage, usage_by_node, usage_of
 from swarmd.manager.control_api.views import RaftView
 from swarmd.model import Membership, Node, Role, validate_node_spec
 from swarmd.state.command import Table
@@ -80,7 +81,8 @@ class NodeHandlers:
         ]
         nodes.sort(key=lambda node: (node.description.hostname, node.id))
         raft = self._membership()
-        views = tuple(node_view(raft, node, state.cluster()) for node in nodes)
+        usages, nothing = usage_by_node(state), Usage()
+        views = tuple(node_view(raft, node, state.cluster(), usages.get(node.id, nothing)) for node in nodes)
         check_size(views, "nodes", "ask for some of them by name or id prefix")
         return NodeList(nodes=views)
 
@@ -126,7 +128,8 @@ class NodeHandlers:
         return Removed(id=request.id, version=written.index)
 
     def _view(self, node: Node) -> NodeView:
-        return node_view(self._membership(), node, self._access.state.cluster())
+        state = self._access.state
+        return node_view(self._membership(), node, state.cluster(), usage_of(state.tasks_of_node(node.id)))
 
     def _has_too_many_tasks(self, id: str) -> bool:
         state = self._access.state

@@ -49,6 +49,7 @@ def test_plain_data_has_every_field_in_the_words_of_the_model() -> None:
         "applied_by": "",
         "applied_at": None,
         "running_at": None,
+        "unplaced": None,
     }
     assert document["spec"]["restart"]["condition"] == RestartCondition.ANY.name == "ANY"
     assert document["spec"]["restart"]["delay_s"] == 5.0

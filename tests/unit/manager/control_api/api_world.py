@@ -31,6 +31,7 @@ from swarmd.model import (
     TaskStatus,
 )
 from swarmd.pki import Authority
+from swarmd.state.transaction import Transaction
 from swarmd.transport.connection import Call
 from swarmd.wire.control import Reachability
 from swarmd.wire.frames import Headers
@@ -124,6 +125,16 @@ class World:
         )
         self.store.create(cluster)
         return cluster
+
+    def raise_feature_level(self, *features: str) -> None:
+        """Every manager knows these now."""
+
+        def fn(tx: Transaction) -> None:
+            cluster = tx.cluster()
+            assert cluster is not None
+            tx.update(replace(cluster, feature_level=tuple(sorted({*cluster.feature_level, *features}))))
+
+        self.store.write(fn)
 
     def add_node(self, id: str, *, member: int = 0, state: NodeState = NodeState.READY, **spec: Any) -> Node:
         """A worker, or with `member` a manager that takes part in Raft under that id."""

@@ -1,0 +1,128 @@
+"""What each node says to a task, in the order of the scheduler's filters, with numbers (reference api-and-cli 8.4).
+
+For a reader who asks: judged from the state as it is, node by node, by the exact tests that the scheduler's masks stand
+for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from swarmd.manager.control_api.usage import Usage, usage_of
+from swarmd.model import Node, PublishMode, Resources, Task
+from swarmd.model.constraints import attribute_of, matches, parsed
+from swarmd.model.platforms import runs
+from swarmd.orchestrator.facts import has_ended, is_wanted
+from swarmd.scheduler.nodes import unavailable_reason
+from swarmd.state.store import State
+from swarmd.wire.orchestration import NodeVerdict
+
+
+def verdicts(state: State, task: Task) -> Iterator[NodeVerdict]:
+    """What every node says, or the one alone that the task is bound to; those that would take it are among them."""
+    bound_to = state.node(task.node_id)
+    for node in state.nodes() if not task.node_id else [bound_to] if bound_to is not None else []:
+        name = node.spec.name or node.description.hostname
+        filter, detail = verdict(node, state.tasks_of_node(node.id), task)
+        yield NodeVerdict(node_id=node.id, node_name=name, filter=filter, detail=detail)
+
+
+def verdict(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str]:
+    """(filter, detail) of the first that turns the task away; empty if none does. `tasks` are all on the node."""
+    if reason := unavailable_reason(node):
+        return "ready", reason
+    others = tuple([other for other in tasks if other.id != task.id])
+    checks = (_resources, _plugins, _constraints, _platform, _host_ports, _max_replicas)
+    return next((found for check in checks if (found := check(node, others, task))), ("", ""))
+
+
+def _resources(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str] | None:
+    wanted = task.spec.resources.reservations
+    if not (wanted.nano_cpus or wanted.memory_bytes or wanted.generic):
+        return None
+    usage, has = usage_of(tasks), node.description.resources
+    lacking = [
+        f"{kind}: needs {show(need)}, {show(max(0, total - used))} of {show(total)} free"
+        for kind, need, total, used, show in (
+            ("cpu", wanted.nano_cpus, has.nano_cpus, usage.nano_cpus, _cpus),
+            ("memory", wanted.memory_bytes, has.memory_bytes, usage.memory_bytes, _mebibytes),
+        )
+        if need > total - used
+    ]
+    lacking += _lacking_generic(has, usage, task)
+    return ("resources", "; ".join(lacking)) if lacking else None
+
+
+def _lacking_generic(has: Resources, usage: Usage, task: Task) -> list[str]:
+    totals = {resource.kind: len(resource.names) or resource.amount for resource in has.generic}
+    lacking = []
+    for resource in task.spec.resources.reservations.generic:
+        total = totals.get(resource.kind, 0)
+        free = max(0, total - usage.generic.get(resource.kind, 0))
+        if resource.amount > free:
+            lacking.append(f"{resource.kind}: needs {resource.amount}, {free} of {total} free")
+    return lacking
+
+
+def _plugins(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str] | None:
+    driver = task.log_driver or task.spec.log_driver
+    if driver is None or driver.name in ("", "none"):
+        return None
+    loggers = {plugin.name.removesuffix(":latest") for plugin in node.description.plugins if plugin.type == "Log"}
+    if not loggers or driver.name.removesuffix(":latest") in loggers:
+        return None
+    return "plugin", f"has no log driver {driver.name}"
+
+
+def _constraints(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str] | None:
+    for constraint in parsed(task.spec.placement.constraints):
+        if not matches(node, constraint):
+            has = node.status.addr if constraint.key == "node.ip" else attribute_of(node, constraint.key)
+            return "constraint", f"{constraint} ({f'has {has}' if has else 'has none'})"
+    return None
+
+
+def _platform(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str] | None:
+    wanted, has = task.spec.placement.platforms, node.description.platform
+    if runs(has, wanted):
+        return None
+    needs = ", ".join(f"{one.os or '*'}/{one.architecture or '*'}" for one in wanted)
+    return "platform", f"needs {needs}, is {has.os or '?'}/{has.architecture or '?'}"
+
+
+def _host_ports(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str] | None:
+    wanted = _ports(task)
+    if wanted:
+        for other in tasks:
+            if not has_ended(other) and (taken := wanted & _ports(other)):
+                protocol, number = min(taken)
+                owner = f"{other.service_name}.{other.slot or other.id}"
+                return "host_port", f"port {number}/{protocol} is taken by {owner}"
+    return None
+
+
+def _ports(task: Task) -> frozenset[tuple[str, int]]:
+    endpoint = task.endpoint
+    if endpoint is None:
+        return frozenset()
+    return frozenset(
+        (port.protocol.name.lower(), port.published_port)
+        for port in endpoint.ports or endpoint.spec.ports
+        if port.publish_mode is PublishMode.HOST and port.published_port
+    )
+
+
+def _max_replicas(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str] | None:
+    limit = task.spec.placement.max_replicas
+    if not limit or not task.service_id:
+        return None
+    count = sum(other.service_id == task.service_id and is_wanted(other) and not has_ended(other) for other in tasks)
+    return ("max_replicas", f"has {count} of at most {limit}") if count >= limit else None
+
+
+def _cpus(nano: int) -> str:
+    return f"{nano / 1e9:g}"
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / (1 << 20):g} MiB"
