@@ -153,7 +153,21 @@ def tree(path: Path) -> dict[str, tuple[bytes, float]]:
 
 
 def place_in_newest_row(path: Path) -> int:
-    """Where, in the file, the newest entries are."""
+    """Where, in the file, the newest entries are: pages may hold copies of moved rows, which nobody reads."""
+    newest, data = _newest_row(path), path.read_bytes()
+    place = data.find(newest[:32])
+    while place >= 0:
+        tried = path.with_name("tried.db")
+        tried.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        is_read = _newest_row(tried) != newest
+        tried.unlink()
+        if is_read:
+            return place
+        place = data.find(newest[:32], place + 1)
+    raise AssertionError("the newest entries are nowhere")
+
+
+def _newest_row(path: Path) -> bytes:
     with closing(sqlite3.connect(path)) as db:
         ((sealed,),) = db.execute("SELECT sealed FROM run ORDER BY first DESC LIMIT 1").fetchall()
-    return path.read_bytes().rindex(sealed[:32])
+    return bytes(sealed)

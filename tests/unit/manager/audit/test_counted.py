@@ -98,5 +98,7 @@ def test_coming_and_going_counts() -> None:
 
 def test_of_the_swarms_own_changes_only_what_counts_is_told() -> None:
     assert set(shown_fields("dispatcher", NODE)) == {"spec", "role", "certificate"}
-    assert set(shown_fields(OPERATOR, NODE)) == {"spec", "role", "certificate", "description", "status"}
+    assert set(shown_fields(OPERATOR, NODE)) == {
+        *("spec", "role", "certificate", "description", "status", "attachments"),
+    }
     assert "unlock_key" in shown_fields(LEADER, Cluster(id="c"))
