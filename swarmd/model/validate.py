@@ -37,11 +37,13 @@ from swarmd.model.specs import (
     TaskDefaults,
 )
 from swarmd.model.validate_ca import check_ca
+from swarmd.model.validate_endpoint import check_endpoint
 from swarmd.model.validate_mode import REPLICAS_MAX, check_mode
 from swarmd.model.validate_references import check_references
 from swarmd.model.validate_update import check_update_config
 
 NODE_NAME_CHARACTERS_MAX: Final = 255
+DEPENDENCIES_MAX: Final = 64
 ENV_NAME_CHARACTERS_MAX: Final = 256
 HOSTNAME_CHARACTERS_MAX: Final = 64
 USER_CHARACTERS_MAX: Final = 256
@@ -78,6 +80,8 @@ def validate_service_spec(spec: ServiceSpec) -> None:
     check_integer(spec.task.force_update, "$.task.force_update", "the force counter")
     check_update_config(spec.update, "$.update", "update")
     check_update_config(spec.rollback, "$.rollback", "rollback")
+    check_endpoint(spec.endpoint, "$.endpoint")
+    _check_dependencies(spec)
     _check_not_offered(spec)
     check_indices(spec.indices, "$.indices")
     check_size(spec)
@@ -146,15 +150,25 @@ def _check_container(spec: ContainerSpec, path: str) -> None:
     check_duration(spec.stop_grace_period_s, f"{path}.stop_grace_period_s", "the stop grace period")
 
 
+def _check_dependencies(spec: ServiceSpec) -> None:
+    if len(spec.depends_on) > DEPENDENCIES_MAX:
+        raise Invalid(f"there are at most {DEPENDENCIES_MAX} dependencies", field="$.depends_on")
+    seen: set[str] = set()
+    for position, dependency in enumerate(spec.depends_on):
+        field = f"$.depends_on[{position}].service"
+        if not dependency.service or len(dependency.service) > NODE_NAME_CHARACTERS_MAX:
+            raise Invalid("a dependency names a service", field=field)
+        if dependency.service in seen:
+            raise Invalid(f"{quote(dependency.service)} is named twice", field=field)
+        seen.add(dependency.service)
+
+
 def _check_not_offered(service: ServiceSpec) -> None:
     """What the state can hold and nothing acts upon yet, and what only the swarm itself may ask for."""
     spec = service.task
     for field, value in (
         ("$.task.networks", spec.networks),
         ("$.task.log_driver", spec.log_driver),
-        ("$.endpoint.ports", service.endpoint.ports),
-        ("$.endpoint.mode", service.endpoint.mode),
-        ("$.depends_on", service.depends_on),
         ("$.task.placement.preferences", spec.placement.preferences),
         ("$.task.placement.platforms", spec.placement.platforms),
         ("$.task.placement.strategy", spec.placement.strategy),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Final
 
 from msgspec.structs import replace
 
-from swarmd.model import Node, Placement, PortConfig, PublishMode, Service, Task
+from swarmd.model import Node, Placement, PortConfig, PublishMode, Service, Task, TaskState
 from swarmd.model.constraints import meets, parsed
 from swarmd.model.endpoints import EndpointSpec
 from swarmd.model.platforms import runs
 from swarmd.orchestrator.facts import FindNode, has_ended
 from swarmd.orchestrator.slots import Slot
+
+NO_ENDPOINT: Final = EndpointSpec()
 
 
 def is_outdated(task: Task, service: Service, find_node: FindNode) -> bool:
@@ -33,7 +36,10 @@ def is_outdated(task: Task, service: Service, find_node: FindNode) -> bool:
             node = find_node(task.node_id) if task.node_id else None
             if node is None or not admits(node, new):
                 return True
-    return task.endpoint is not None and host_ports(task.endpoint.spec) != host_ports(service.spec.endpoint)
+    if task.status.state <= TaskState.NEW:  # it gets the service's endpoint when it passes the allocator
+        return False
+    given = task.endpoint.spec if task.endpoint is not None else NO_ENDPOINT
+    return host_ports(given) != host_ports(service.spec.endpoint)
 
 
 def admits(node: Node, placement: Placement) -> bool:

@@ -29,6 +29,7 @@ from swarmd.state.selectors import (
     ByName,
     ByNamePrefix,
     ByNode,
+    ByPublishedPort,
     ByReferencedConfig,
     ByReferencedNetwork,
     ByReferencedSecret,
@@ -258,6 +259,7 @@ LOOK_UPS: Final[dict[Table, dict[type[By], _Make]]] = {
         ByReferencedNetwork: _held(lambda tables: tables.services_by_network, lambda by: by.network_id),
         ByReferencedSecret: _held(lambda tables: tables.services_by_secret, lambda by: by.secret_id),
         ByReferencedConfig: _held(lambda tables: tables.services_by_config, lambda by: by.config_id),
+        ByPublishedPort: _held(lambda tables: tables.services_by_port, lambda by: by.key),
     },
     Table.TASK: {
         **_NAMED,

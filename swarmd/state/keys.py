@@ -13,6 +13,8 @@ from swarmd.model import (
     IndexEntry,
     Network,
     Node,
+    PortConfig,
+    PublishMode,
     Resource,
     Secret,
     Service,
@@ -100,6 +102,19 @@ def volumes_of(task: Task) -> tuple[str, ...]:
     return _distinct([volume.id for volume in task.volumes]) if task.volumes else ()
 
 
+def port_key(port: PortConfig, *, is_host: bool | None = None) -> str:
+    """Key of the index `service.port`: `tcp/8080`, or `host:tcp/8080` for one of single nodes. "" without a number."""
+    if not port.published_port:
+        return ""
+    on_host = port.publish_mode is PublishMode.HOST if is_host is None else is_host
+    return f"{'host:' if on_host else ''}{port.protocol.name.lower()}/{port.published_port}"
+
+
+def ports_of(service: Service) -> tuple[str, ...]:
+    """The ports that were set aside for a service."""
+    return _distinct([port_key(port) for port in service.endpoint.ports]) if service.endpoint is not None else ()
+
+
 def own_names_of(task: Task) -> tuple[str, ...]:
     """A task's own name, folded, if it has one."""
     return (fold(task.annotations.name),) if task.annotations.name else ()
@@ -128,7 +143,9 @@ def is_special_service(service: Service) -> bool:
     """Whether a service has keys beyond its name."""
     spec = service.spec.task
     container = spec.container
-    return bool(service.spec.indices or spec.networks or container.secrets or container.configs)
+    return bool(
+        service.spec.indices or spec.networks or container.secrets or container.configs or service.endpoint is not None
+    )
 
 
 def _distinct(keys: Iterable[str]) -> tuple[str, ...]:

@@ -86,6 +86,12 @@ class ByReferencedConfig(By, frozen=True, gc=False):
     config_id: str
 
 
+class ByPublishedPort(By, frozen=True, gc=False):
+    """Services for which this port was set aside: `tcp/8080`, or `host:tcp/8080` (`keys.port_key`)."""
+
+    key: str
+
+
 class ByService(By, frozen=True, gc=False):
     """Tasks of a service."""
 

@@ -34,6 +34,7 @@ from swarmd.state.keys import (
     name_of,
     networks_of,
     own_names_of,
+    ports_of,
     request_key,
     secrets_of,
     slot_key,
@@ -133,6 +134,7 @@ class Tables:
         self.services_by_network = ManyIndex[Service]("service.network", lambda s: networks_of(s.spec.task))
         self.services_by_secret = ManyIndex[Service]("service.secret", lambda s: secrets_of(s.spec.task))
         self.services_by_config = ManyIndex[Service]("service.config", lambda s: configs_of(s.spec.task))
+        self.services_by_port = ManyIndex[Service]("service.port", ports_of)
         self.extension_names = Index[Extension]("extension.name", lambda e: fold(e.annotations.name), is_unique=True)
         self.resources_by_kind = Index[Resource]("resource.kind", lambda r: fold(r.kind), is_versioned=True)
         self.volumes_by_group = Index[Volume]("volume.group", lambda v: v.spec.group, is_versioned=True)
@@ -153,9 +155,15 @@ class Tables:
         )
         self.services = Rows[Service](
             Table.SERVICE,
-            lambda a, b: a.spec is b.spec,
+            lambda a, b: a.spec is b.spec and a.endpoint is b.endpoint,
             self.service_names,
-            many=(self.services_by_network, self.services_by_secret, self.services_by_config, _custom(Service)),
+            many=(
+                self.services_by_network,
+                self.services_by_secret,
+                self.services_by_config,
+                self.services_by_port,
+                _custom(Service),
+            ),
             is_special=is_special_service,
         )
         self.tasks = Rows[Task](

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from swarmd.allocator import with_ports
 from swarmd.errors import AlreadyExists, Conflict, Invalid, NotFound, Unimplemented
 from swarmd.manager.control_api.access import Access
 from swarmd.manager.control_api.dependencies import check_dependencies
@@ -125,7 +126,7 @@ def _create(tx: Transaction, request: CreateService) -> Service:
     if tx.service_by_name(name) is not None:
         raise AlreadyExists(f'a service named "{name}" exists already', hint=f"swarmctl service update {name} ...")
     check_dependencies(tx, request.spec)
-    service = created(tx.new_id(), request.spec, tx.now)
+    service = with_ports(tx, created(tx.new_id(), request.spec, tx.now))
     tx.create(service)
     return service
 
@@ -142,14 +143,14 @@ def _update(tx: Transaction, request: UpdateService) -> Service:
         )
     if request.spec.depends_on != old.spec.depends_on:
         check_dependencies(tx, request.spec)
-    service = updated(old, request.spec, tx.now)
+    service = with_ports(tx, updated(old, request.spec, tx.now))
     if service is not old:
         tx.update(service)
     return service
 
 
 def _rollback(tx: Transaction, request: RollbackService) -> Service:
-    service = manual_rollback(_at_version(tx, request.id, request.spec_version), tx.now)
+    service = with_ports(tx, manual_rollback(_at_version(tx, request.id, request.spec_version), tx.now))
     require_referenced(tx, service.spec)
     tx.update(service)
     return service

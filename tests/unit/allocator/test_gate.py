@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarmd.allocator import admit, is_new
+from swarmd.allocator import Admitted, admit, is_new
 from swarmd.model import ContainerSpec, Task, TaskSpec, TaskState, TaskStatus
 from swarmd.state.command import Advance, CommandId
 from tests.unit.orchestrator.world import World
@@ -36,7 +36,7 @@ def test_those_that_still_wait_pass_with_one_shared_status() -> None:
     for task in (make_task("a", S.NEW), make_task("bb", S.NEW), make_task("ccc", S.NEW, S.REMOVE)):
         world.add_task(task)
     tx = world.state.begin(world.now, world.rng)
-    assert admit(tx, ["a", "bb", "ccc", "gone"]) == 2
+    assert admit(tx, ["a", "bb", "ccc", "gone"]) == Admitted(passed=2)
     command = tx.command(_ID, actor="test")
     (advance,) = command.changes
     assert isinstance(advance, Advance)
@@ -50,5 +50,5 @@ def test_passing_twice_changes_nothing() -> None:
     world.add_task(make_task("a", S.NEW))
     world.update(lambda tx: admit(tx, ["a"]))
     before = world.writes
-    assert world.update(lambda tx: admit(tx, ["a"])) == 0
+    assert world.update(lambda tx: admit(tx, ["a"])) == Admitted()
     assert world.writes == before

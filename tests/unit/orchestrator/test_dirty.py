@@ -25,6 +25,8 @@ from swarmd.model import (
     ServiceSpec,
     Task,
     TaskSpec,
+    TaskState,
+    TaskStatus,
 )
 from swarmd.orchestrator.dirty import is_outdated
 
@@ -42,7 +44,8 @@ def outdated(changed: TaskSpec, *, ports: tuple[PortConfig, ...] = (), node_id: 
     service = Service(
         id="s", spec=ServiceSpec(name="s", task=changed, endpoint=EndpointSpec(ports=ports)), spec_version=version
     )
-    task = Task(id="t", service_id="s", slot=1, node_id=node_id, spec=SPEC, spec_version=1, endpoint=Endpoint())
+    running = TaskStatus(state=TaskState.RUNNING)
+    task = Task(id="t", service_id="s", slot=1, node_id=node_id, spec=SPEC, spec_version=1, status=running)
     return is_outdated(task, service, {"n1": NODE}.get)
 
 
@@ -85,3 +88,13 @@ def test_ports_of_the_node_reach_running_tasks_also_together_with_a_placement_th
     assert outdated(SPEC, ports=(HOST_PORT,))
     assert outdated(placed(constraints=("node.labels.zone==a",)), ports=(HOST_PORT,))
     assert not outdated(SPEC, ports=(INGRESS_PORT,)), "the swarm carries these"
+
+
+def test_a_task_that_has_not_passed_the_allocator_gets_the_new_ports_there() -> None:
+    service = Service(
+        id="s", spec=ServiceSpec(name="s", task=SPEC, endpoint=EndpointSpec(ports=(HOST_PORT,))), spec_version=2
+    )
+    new = Task(id="t", service_id="s", slot=1, spec=SPEC, spec_version=1)
+    assert not is_outdated(new, service, lambda _: None)
+    given = replace(new, status=TaskStatus(state=TaskState.PENDING), endpoint=Endpoint(spec=service.spec.endpoint))
+    assert not is_outdated(given, service, lambda _: None)

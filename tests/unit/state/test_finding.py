@@ -21,11 +21,14 @@ from swarmd.model import (
     Cluster,
     ClusterSpec,
     Config,
+    Endpoint,
     Extension,
     Membership,
     Network,
     NetworkAttachmentSpec,
     Node,
+    PortConfig,
+    PublishMode,
     RemovedNode,
     Resource,
     Role,
@@ -56,6 +59,7 @@ from swarmd.state.selectors import (
     ByName,
     ByNamePrefix,
     ByNode,
+    ByPublishedPort,
     ByReferencedConfig,
     ByReferencedNetwork,
     ByReferencedSecret,
@@ -86,6 +90,7 @@ from tests.unit.state.builders import (
 
 Scan = Callable[[Any], bool]
 REFERENCES = ("a", "ab", "b")
+PORTS = (80, 30000)
 NAMES = ("web", "WEB", "web-2", "db")
 INDICES = (("team", "front"), ("team", "frontier"), ("team", "back"), ("t", "eam"))
 STATES = (TaskState.NEW, TaskState.RUNNING, TaskState.FAILED)
@@ -151,6 +156,19 @@ def referring() -> Iterable[tuple[By, Scan]]:
         )
 
 
+def of_services() -> Iterable[tuple[By, Scan]]:
+    for number in PORTS:
+        for mode, prefix in ((PublishMode.INGRESS, ""), (PublishMode.HOST, "host:")):
+            yield (
+                ByPublishedPort(f"{prefix}tcp/{number}"),
+                lambda s, p=(number, mode): p in [(port.published_port, port.publish_mode) for port in ports(s)],
+            )
+
+
+def ports(service: Service) -> tuple[PortConfig, ...]:
+    return service.endpoint.ports if service.endpoint is not None else ()
+
+
 def of_tasks() -> Iterable[tuple[By, Scan]]:
     for service_id in ("s1", "s2"):
         yield ByService(service_id), lambda t, i=service_id: t.service_id == i
@@ -185,7 +203,7 @@ def of_resources() -> Iterable[tuple[By, Scan]]:
 
 EVERY_WAY: dict[type[Any], list[tuple[By, Scan]]] = {
     Node: [*identified(), *named(), *of_nodes()],
-    Service: [*identified(), *named(), *referring()],
+    Service: [*identified(), *named(), *referring(), *of_services()],
     Task: [*identified(), *named(), *referring(), *of_tasks()],
     Network: [*identified(), *named()],
     Cluster: [*identified(), *named()],
@@ -228,7 +246,15 @@ def nodes(draw: st.DrawFn) -> Node:
 @st.composite
 def services(draw: st.DrawFn) -> Service:
     made = service(draw(ids("s")), draw(some_names))
-    return replace(made, spec=replace(made.spec, task=draw(templates), indices=draw(some_indices)))
+    published = st.builds(
+        PortConfig,
+        target_port=st.just(80),
+        published_port=st.sampled_from((0, *PORTS)),
+        publish_mode=st.sampled_from(PublishMode),
+    )
+    endpoint = draw(st.one_of(st.none(), st.builds(Endpoint, ports=st.lists(published, max_size=2).map(tuple))))
+    spec = replace(made.spec, task=draw(templates), indices=draw(some_indices))
+    return replace(made, spec=spec, endpoint=endpoint)
 
 
 @st.composite

@@ -34,6 +34,7 @@ from swarmd.model import (
     ResourceRequirements,
     Resources,
     Service,
+    ServiceDependency,
     ServiceSpec,
     Task,
     TaskSpec,
@@ -201,6 +202,30 @@ async def test_tasks_pass_the_gate_at_the_start_and_later(
     states = {task.id: (task.status.state, task.status.message) for task in store.state.tasks()}
     passed = (S.PENDING, "pending task scheduling")
     assert states == {"early": passed, "late": passed, "unwanted": (S.NEW, "")}
+
+
+async def test_a_task_waits_at_the_gate_for_what_its_service_depends_on(
+    store: LocalStore, autojump_clock: trio.testing.MockClock
+) -> None:
+    web = make_service("web")
+    depends_on = (ServiceDependency(service="db"),)
+    store.create(replace(web, spec=replace(web.spec, depends_on=depends_on)))
+    store.create(make_task("w1", S.NEW, service_id="web", service_name="web"))
+    async with running(store, AllocatorLoop):
+        await trio.sleep(1)
+        assert tasks(store)[0].status.err == "waiting for service db to exist"
+        store.create(make_service("db"))
+        await trio.sleep(1)
+        assert tasks(store)[0].status.err == "waiting for service db to be started"
+        store.create(make_task("d1", S.ASSIGNED, service_id="db", service_name="db", node_id="n1"))
+        index = store.state.index
+        await trio.sleep(60)
+        assert store.state.index == index, "nobody looks again without a reason"
+        store.write(lambda tx: tx.report("n1", "d1", TaskStatus(state=S.RUNNING)))
+        await trio.sleep(1)
+        task = store.state.task("w1")
+        assert task is not None
+        assert (task.status.state, task.status.err) == (S.PENDING, "")
 
 
 async def test_a_conflict_at_the_gate_is_tried_again(store: LocalStore, autojump_clock: trio.testing.MockClock) -> None:
