@@ -207,6 +207,7 @@ async def test_tasks_pass_the_gate_at_the_start_and_later(
 async def test_a_task_waits_at_the_gate_for_what_its_service_depends_on(
     store: LocalStore, autojump_clock: trio.testing.MockClock
 ) -> None:
+    store.create(Cluster(id="cluster", feature_level=(ORCHESTRATION,)))
     web = make_service("web")
     depends_on = (ServiceDependency(service="db"),)
     store.create(replace(web, spec=replace(web.spec, depends_on=depends_on)))
