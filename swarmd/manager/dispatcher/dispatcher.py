@@ -19,8 +19,8 @@ from swarmd.errors import Invalid, NotFound, SwarmError, Unavailable
 from swarmd.manager.bell import Bell
 from swarmd.manager.dispatcher.announced import readable
 from swarmd.manager.dispatcher.liveness import GRACE_PERIODS, Deadlines, RegistrationLimit
-from swarmd.manager.dispatcher.node_writer import NodeChange, NodeWriter
-from swarmd.manager.dispatcher.reports import REPORTS_PER_WRITE_MAX, Reports
+from swarmd.manager.dispatcher.node_writer import NodeChange, NodeWriter, check_description
+from swarmd.manager.dispatcher.reports import REPORTS_PER_WRITE_MAX, Reports, checked
 from swarmd.manager.dispatcher.seen_certificate import seen_certificate
 from swarmd.manager.dispatcher.session import Session
 from swarmd.manager.dispatcher.streams import AssignmentStream, SessionStream, removed
@@ -110,8 +110,10 @@ class Dispatcher:
 
         Entering returns once the node is READY in the state. A second registration replaces the first. Leaving the
         block, for whatever reason but a goodbye, makes the node DISCONNECTED at once and DOWN after its grace. Raises
-        `PermissionDenied` (removed), `NotFound`, `Unavailable` (more than 3 registrations in 8 s; not leading).
+        `PermissionDenied` (removed), `NotFound`, `Unavailable` (more than 3 registrations in 8 s; not leading), and
+        `Invalid` for a description of more than 64 KiB.
         """
+        check_description(request.description)
         session = self._admit(node_id, request.session_id, address)
         stream = SessionStream(
             self._state,
@@ -162,10 +164,11 @@ class Dispatcher:
         session = self._session(node_id, request.session_id)
         if len(request.updates) > REPORTS_PER_WRITE_MAX:
             raise Invalid(f"at most {REPORTS_PER_WRITE_MAX} statuses in a call", field="$.updates")
-        refused = tuple(update.task_id for update in request.updates if not self._may_report(node_id, update))
+        updates = checked(request.updates)
+        refused = tuple(update.task_id for update in updates if not self._may_report(node_id, update))
         foreign = frozenset(refused)
         async with session.reporting:
-            await self._reports.submit(node_id, [u for u in request.updates if u.task_id not in foreign])
+            await self._reports.submit(node_id, [u for u in updates if u.task_id not in foreign])
         return dispatch.UpdateStatusReply(refused=refused)
 
     async def goodbye(self, node_id: str, request: dispatch.GoodbyeRequest) -> None:

@@ -13,19 +13,31 @@ from typing import Final
 import msgspec
 import trio
 
-from swarmd.errors import Conflict, NotFound, ResourceExhausted, SwarmError, Unavailable
+from swarmd.errors import Conflict, Invalid, NotFound, ResourceExhausted, SwarmError, Unavailable
 from swarmd.manager.bell import Bell
 from swarmd.manager.dispatcher.receipt import Receipt
 from swarmd.manager.dispatcher.seen_certificate import SeenCertificate, with_seen
 from swarmd.manager.proposer import Store
 from swarmd.model import Node, NodeDescription, NodeState
 from swarmd.state.transaction import Transaction
+from swarmd.wire import codec
 
 log = logging.getLogger(__name__)
 
 NODES_PER_WRITE_MAX: Final = 200
 RETRY_S: Final = 0.1
+DESCRIPTION_BYTES_MAX: Final = 64 << 10
 ACTOR: Final = "dispatcher"
+
+
+def check_description(description: NodeDescription) -> None:
+    """Raise `Invalid` for what is longer than anything a node has to say: it stays in the state, on every manager."""
+    size = len(codec.encode(description))
+    if size > DESCRIPTION_BYTES_MAX:
+        raise Invalid(
+            f"a node's description has at most {DESCRIPTION_BYTES_MAX:,} bytes; this one has {size:,}",
+            field="$.description",
+        )
 
 
 class NodeChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):

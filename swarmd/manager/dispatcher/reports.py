@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from swarmd.errors import SwarmError
+from swarmd.errors import Invalid, SwarmError
 from swarmd.manager.bell import Bell
 from swarmd.manager.dispatcher.receipt import Receipt
 from swarmd.manager.proposer import Store
@@ -26,8 +26,45 @@ REPORT_BYTES_PER_WRITE_MAX: Final = 1 << 20
 """An estimate is held to this, below what one entry may hold."""
 TEXT_LENGTH_MAX: Final = 4096
 """Longer messages and errors of a task are cut: they are for people."""
+CONTAINER_ID_LENGTH_MAX: Final = 128
+INSTANT_MAX: Final = 253_402_300_799.0
+"""The end of the year 9999: what comes later cannot be shown as a date."""
+PID_MAX: Final = 1 << 32
 _STATUS_BYTES: Final = 200
 ACTOR: Final = "dispatcher"
+
+
+def checked(updates: Sequence[ReportedStatus]) -> tuple[ReportedStatus, ...]:
+    """`updates` without what is not a node's to say (why a task found no place).
+
+    Raises `Invalid` for what no node observes: it would stay in the state, or burst the entry that it shares with the
+    reports of others.
+    """
+    found = []
+    for place, update in enumerate(updates):
+        status = update.status
+        _check(status, f"$.updates[{place}].status")
+        if status.unplaced is not None:
+            update = msgspec.structs.replace(update, status=msgspec.structs.replace(status, unplaced=None))
+        found.append(update)
+    return tuple(found)
+
+
+def _check(status: TaskStatus, path: str) -> None:
+    for name, instant in (("at", status.at), ("running_at", status.running_at)):
+        if not 0.0 <= instant <= INSTANT_MAX:  # NaN is refused too
+            raise Invalid("a time is seconds since 1970", field=f"{path}.{name}")
+    container = status.container
+    if container is None:
+        return
+    if len(container.container_id) > CONTAINER_ID_LENGTH_MAX:
+        raise Invalid(
+            f"a container's id has at most {CONTAINER_ID_LENGTH_MAX} characters", field=f"{path}.container.container_id"
+        )
+    if not 0 <= container.pid <= PID_MAX:
+        raise Invalid("this is no process id", field=f"{path}.container.pid")
+    if container.exit_code is not None and abs(container.exit_code) > PID_MAX:
+        raise Invalid("this is no exit code", field=f"{path}.container.exit_code")
 
 
 class _Submission:
@@ -122,6 +159,8 @@ def _pieces(updates: Sequence[ReportedStatus]) -> Iterator[tuple[list[ReportedSt
             )
             update = msgspec.structs.replace(update, status=status)
         weight = _STATUS_BYTES + len(status.message.encode()) + len(status.err.encode())
+        if status.container is not None:
+            weight += len(status.container.container_id.encode())
         if piece and size + weight > REPORT_BYTES_PER_WRITE_MAX:
             yield piece, size
             piece, size = [], 0

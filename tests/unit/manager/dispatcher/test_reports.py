@@ -1,11 +1,14 @@
 """Statuses: committed before they are answered, in large pieces under load, never for another node's task."""
 
+import math
+
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from swarmd.errors import Invalid, OutcomeUnknown, Unavailable
-from swarmd.model import ContainerStatus, TaskState, TaskStatus
+from swarmd.model import ContainerStatus, PlacementFailure, TaskState, TaskStatus
 from swarmd.wire.dispatch import ReportedStatus, SessionMessage, UpdateStatusRequest
 from tests.unit.manager.dispatcher.world import N1, N2, REGISTER, World, node, task, task_id
 
@@ -162,3 +165,64 @@ async def test_long_texts_are_cut_and_large_calls_split_into_entries_that_fit(au
         assert all(world.task(number).status.state is TaskState.FAILED for number in range(count))
         assert len(world.task(7).status.message) == 4096
         assert world.task(7).status.err == long.err
+
+
+@pytest.mark.parametrize(
+    ("status", "field"),
+    [
+        (replace(RUNNING, at=math.nan), "at"),
+        (replace(RUNNING, at=math.inf), "at"),
+        (replace(RUNNING, at=-1.0), "at"),
+        (replace(RUNNING, running_at=1e300), "running_at"),
+        (replace(RUNNING, container=ContainerStatus(container_id="x" * 129)), "container.container_id"),
+        (replace(RUNNING, container=ContainerStatus(pid=-1)), "container.pid"),
+        (replace(RUNNING, container=ContainerStatus(pid=1 << 40)), "container.pid"),
+        (replace(RUNNING, container=ContainerStatus(exit_code=1 << 63)), "container.exit_code"),
+    ],
+)
+async def test_what_no_node_observes_is_refused_and_nothing_of_the_call_is_written(
+    autojump_clock: MockClock, status: TaskStatus, field: str
+) -> None:
+    """A time that is no number would differ from itself for ever, and could not be shown."""
+    world = World(node(N1))
+    world.store.create(task(1), task(2))
+    async with world.reign() as dispatcher, dispatcher.session(N1, "h:1", REGISTER) as stream:
+        first = await stream.__anext__()
+        before = world.store.state.index
+        with pytest.raises(Invalid) as refused:
+            await world.report(N1, first, (1, RUNNING), (2, status))
+        assert refused.value.field == f"$.updates[1].status.{field}"
+        assert world.store.state.index == before
+        await world.report(N1, first, (1, RUNNING), (2, RUNNING))
+
+
+async def test_one_nodes_huge_report_does_not_hold_up_those_of_others(autojump_clock: MockClock) -> None:
+    """A container's id of megabytes burst the entry that its report shared with others', again and again."""
+    world = World(node(N1), node(N2), latency_s=0.01)
+    world.store.create(task(1, N1), task(2, N2))
+    huge = replace(RUNNING, container=ContainerStatus(container_id="x" * 3_000_000))
+    async with (
+        world.reign() as dispatcher,
+        dispatcher.session(N1, "h:1", REGISTER) as mallory,
+        dispatcher.session(N2, "h:2", REGISTER) as honest,
+    ):
+        bad, good = await mallory.__anext__(), await honest.__anext__()
+
+        async def report_it() -> None:
+            with pytest.raises(Invalid):
+                await world.report(N1, bad, (1, huge))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(report_it)
+            nursery.start_soon(world.report, N2, good, (2, RUNNING))
+        assert world.task(2).status.state is TaskState.RUNNING
+        assert world.task(1).status.state is TaskState.ASSIGNED
+
+
+async def test_why_a_task_found_no_place_is_not_a_nodes_to_say(autojump_clock: MockClock) -> None:
+    world = World(node(N1))
+    world.store.create(task(1))
+    async with world.reign() as dispatcher, dispatcher.session(N1, "h:1", REGISTER) as stream:
+        await world.report(N1, await stream.__anext__(), (1, replace(RUNNING, unplaced=PlacementFailure())))
+    assert world.task(1).status.unplaced is None
+    assert world.task(1).status.state is TaskState.RUNNING

@@ -6,6 +6,8 @@ import trio
 from trio.testing import MockClock
 
 from swarmd.errors import Conflict, Invalid, NotFound, PermissionDenied, ResourceExhausted, SwarmError, Unavailable
+from swarmd.manager.dispatcher import node_writer
+from swarmd.manager.dispatcher.node_writer import DESCRIPTION_BYTES_MAX
 from swarmd.manager.dispatcher.streams import SessionStream
 from swarmd.model import (
     DispatcherConfig,
@@ -316,7 +318,26 @@ async def test_one_contested_node_does_not_hold_up_the_others(autojump_clock: Mo
         nursery.cancel_scope.cancel()
 
 
-async def test_a_description_that_fits_into_no_entry_is_refused_alone(autojump_clock: MockClock) -> None:
+async def test_a_description_that_is_longer_than_any_is_refused_at_once(autojump_clock: MockClock) -> None:
+    world = World(node(N1))
+    longest = NodeDescription(engine_labels={"x": "y" * (DESCRIPTION_BYTES_MAX - 100)})
+    async with world.reign() as dispatcher:
+        async with dispatcher.session(N1, "h:1", SessionRequest(description=longest)):
+            assert world.state(N1) is NodeState.READY
+        longer = NodeDescription(engine_labels={"x": "y" * DESCRIPTION_BYTES_MAX})
+        before = world.store.state.index
+        with pytest.raises(Invalid, match="at most 65,536 bytes") as refused:
+            async with dispatcher.session(N1, "h:1", SessionRequest(description=longer)):
+                pass
+        assert refused.value.field == "$.description"
+        assert world.store.state.index == before
+
+
+async def test_a_description_that_fits_into_no_entry_is_refused_alone(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were the limit of a description above that of an entry, as the entry's may be lower one day."""
+    monkeypatch.setattr(node_writer, "DESCRIPTION_BYTES_MAX", 1 << 30)
     world = World(node(N1), node(N2), latency_s=0.01)
     huge = SessionRequest(description=NodeDescription(engine_labels={"x": "y" * 2_000_000}))
     refused = []
