@@ -44,7 +44,7 @@ _PLAUSIBLE: Final[dict[str, tuple[Any, ...]]] = {
     "task_id": (TASK, UNKNOWN),
     "service_id": (SERVICE, UNKNOWN),
     "session_id": (SESSION, SESSION, "old"),
-    "name": ("web", "db", "front-end"),
+    "name": ("web", "db", "default"),
     "image": ("nginx:1", "registry.example.org:5000/a/b@sha256:" + "0" * 64),
     "csr": (CSR,),
     "certificate": (LEAF, AUTHORITY.certificate),
