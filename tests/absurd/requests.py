@@ -23,6 +23,7 @@ TASK: Final = "task000000000000000000000"
 UNKNOWN: Final = "unknown000000000000000000"
 MANAGER: Final = "<the manager>"
 SESSION: Final = "<the session>"
+SWARM: Final = "<the swarm>"
 """Are exchanged for what they are called when the request is sent."""
 
 AUTHORITY: Final = Authority.create(EPOCH)
@@ -44,7 +45,9 @@ _PLAUSIBLE: Final[dict[str, tuple[Any, ...]]] = {
     "task_id": (TASK, UNKNOWN),
     "service_id": (SERVICE, UNKNOWN),
     "session_id": (SESSION, SESSION, "old"),
-    "name": ("web", "db", "default"),
+    "name": ("web", "db"),
+    "ClusterSpec.name": ("default",),
+    "UpdateCluster.id": (SWARM,),
     "image": ("nginx:1", "registry.example.org:5000/a/b@sha256:" + "0" * 64),
     "csr": (CSR,),
     "certificate": (LEAF, AUTHORITY.certificate),
@@ -132,7 +135,9 @@ def _struct(draw: st.DrawFn, type_: inspect.StructType, *, calm: bool) -> dict[s
             else 25
         )
         if draw(st.integers(0, 99)) < share:
-            body[field.encode_name] = draw(_of(field.type, field.encode_name, calm=calm))
+            full_name = f"{type_.cls.__name__}.{field.encode_name}"
+            name = full_name if full_name in _PLAUSIBLE else field.encode_name
+            body[field.encode_name] = draw(_of(field.type, name, calm=calm))
     if draw(st.integers(0, 199)) == 0:
         body["unknown_field"] = 1
     return body

@@ -3,6 +3,7 @@ over real connections in memory."""
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 from collections.abc import AsyncIterator, Sequence
@@ -10,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import trio
 import trio.testing
 
@@ -46,7 +48,7 @@ from swarmd.wire.frames import Headers
 from swarmd.wire.identity import Caller, Identity
 from swarmd.wire.methods import SESSION as SESSION_METHOD
 from swarmd.wire.methods import Method, Shape
-from tests.absurd.requests import CSR, MANAGER, SERVICE, SESSION, TASK, WAITING, WORKER, exchanged
+from tests.absurd.requests import CSR, MANAGER, SERVICE, SESSION, SWARM, TASK, WAITING, WORKER, exchanged
 from tests.unit.manager.local_store import EPOCH
 from tests.unit.manager.test_manager import World, make_durable, until_leading
 from tests.unit.transport.pairs import connected
@@ -91,7 +93,11 @@ class Target:
         return self.callers[who].actor
 
     def placeholders(self) -> dict[str, str]:
-        return {MANAGER: self.manager._identity.node_id, SESSION: self.session_id}
+        return {
+            MANAGER: self.manager._identity.node_id,
+            SESSION: self.session_id,
+            SWARM: self.manager._identity.swarm_id,
+        }
 
     async def send(self, who: str, method: Method[Any, Any], body: Any, headers: Headers) -> SwarmError | None:
         """The error that it is answered with; None for a reply, and for a stream that has said nothing yet."""
@@ -119,11 +125,27 @@ class Target:
         return None
 
     def check(self) -> None:
-        """The state can be written, read again, and is the same."""
+        """The state can be written, read again, and is the same; no number in it is none."""
         meta = SnapshotMeta(index=self.state.index, term=1)
         again = State()
         again.restore(meta, list(encode_snapshot(self.state.capture(), meta)))
-        assert run_through(hash_slices(again.capture())) == run_through(hash_slices(self.state.capture()))
+        capture = self.state.capture()
+        assert run_through(hash_slices(again.capture())) == run_through(hash_slices(capture))
+        for name, objects in capture.parts():
+            for object in objects:
+                _require_finite(msgspec.to_builtins(object, builtin_types=(bytes,)), name)
+
+
+def _require_finite(value: Any, path: str) -> None:
+    match value:
+        case float():
+            assert math.isfinite(value), f"{path} is {value}"
+        case dict():
+            for name, item in value.items():
+                _require_finite(item, f"{path}.{name}")
+        case list():
+            for item in value:
+                _require_finite(item, path)
 
 
 class _Tap:
