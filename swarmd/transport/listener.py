@@ -11,14 +11,14 @@ from typing import Final
 
 import trio
 
-from swarmd.errors import FailedPrecondition
+from swarmd.errors import FailedPrecondition, ResourceExhausted
 from swarmd.transport.connection import Connection, Router
 from swarmd.transport.control_socket import ControlSocket
 from swarmd.transport.credentials import Credentials, identity_of
 from swarmd.transport.establish import establish
 from swarmd.transport.expiry import ANONYMOUS_S_MAX
 from swarmd.transport.link import LinkLost
-from swarmd.transport.places import ConnectionPlaces, HandshakePlaces
+from swarmd.transport.places import ConnectionPlaces, HandshakePlaces, SocketPlaces
 from swarmd.transport.serving import ServedConnections
 from swarmd.transport.tcp import limit_unacknowledged
 from swarmd.transport.tls import TlsStream
@@ -35,8 +35,8 @@ FIRST_WORD_S_MAX: Final = 5.0
 
 class Listener:
     """Serves `router` on TCP. Limits: first byte 5 s, handshake 10 s, 64 handshakes at once of one network and 512 in
-    all, connection cap a setting above 10,000; 64 connections of one node, and without a certificate 64 of one network,
-    4,096 in all, 150 s each.
+    all, 1,024 sockets of one network that are not greeted yet, connection cap a setting above 10,000; 64 connections of
+    one node, and without a certificate 64 of one network, 4,096 in all, 150 s each.
 
     A peer's misbehaviour ends that peer's connection, and nothing else notices.
     """
@@ -53,6 +53,7 @@ class Listener:
         connections_max: int = 16_384,
         admit: Callable[[Caller], None] | None = None,
         now: Callable[[], float] | None = None,
+        socket_places: SocketPlaces | None = None,
         connection_places: ConnectionPlaces | None = None,
         anonymous_s_max: float = ANONYMOUS_S_MAX,
     ) -> None:
@@ -69,6 +70,7 @@ class Listener:
         self._connections_max = connections_max
         self._admit = admit
         self._places = HandshakePlaces()
+        self._socket_places = SocketPlaces() if socket_places is None else socket_places
         self._connection_places = ConnectionPlaces() if connection_places is None else connection_places
         self._accepted = 0
         self._served = ServedConnections(on_connection, now=now, anonymous_s_max=anonymous_s_max)
@@ -102,11 +104,21 @@ class Listener:
             return
         self._accepted += 1
         try:
-            limit_unacknowledged(stream)
-            address = _peer_address(stream)
-            tls = TlsStream(stream, self._credentials.server_context())
-            with ExitStack() as places:
-                await self._served.serve(tls, address, partial(self._greet, stream, tls, address, places))
+            with ExitStack() as knocking, ExitStack() as places:
+                knocking.callback(self._socket_places.take(_host(stream)))
+                limit_unacknowledged(stream)
+                address = _peer_address(stream)
+                tls = TlsStream(stream, self._credentials.server_context())
+
+                async def greet(nursery: trio.Nursery) -> Connection:
+                    connection = await self._greet(stream, tls, address, places, nursery)
+                    knocking.close()
+                    return connection
+
+                await self._served.serve(tls, address, greet)
+        except ResourceExhausted as error:
+            log.debug("refused a connection of %s: %s", _host(stream), error)
+            await trio.aclose_forcefully(stream)
         finally:
             self._accepted -= 1
 

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from swarmd.errors import ResourceExhausted
-from swarmd.transport.places import ConnectionPlaces, HandshakePlaces, network_of
+from swarmd.transport.places import ANONYMOUS_RETRY_S, ConnectionPlaces, HandshakePlaces, network_of
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,14 @@ async def test_in_all_there_are_so_many(autojump_clock: MockClock) -> None:
 def test_a_node_and_a_network_have_so_many_connections_and_no_more() -> None:
     places = ConnectionPlaces(of_a_node=2, anonymous_of_a_network=3, anonymous_in_all=100)
     of_the_node = [places.take("n1", "192.0.2.1") for _ in range(2)]
-    with pytest.raises(ResourceExhausted, match="node n1 has 2 connections here already"):
+    with pytest.raises(ResourceExhausted, match="node n1 has 2 connections here already") as refused:
         places.take("n1", "192.0.2.99")
+    assert refused.value.retry_after_s is None
     places.take("n2", "192.0.2.1")
     of_a_network = [places.take("", f"2001:db8::{number}") for number in range(3)]
-    with pytest.raises(ResourceExhausted, match="your network has 3 connections"):
+    with pytest.raises(ResourceExhausted, match="your network has 3 connections") as refused:
         places.take("", "2001:db8::ffff")
+    assert refused.value.retry_after_s == ANONYMOUS_RETRY_S, "a joiner comes again by itself"
     places.take("", "2001:db8:0:1::1")
     of_the_node[0]()
     of_a_network[0]()
@@ -83,8 +85,9 @@ def test_a_node_and_a_network_have_so_many_connections_and_no_more() -> None:
 def test_who_has_no_certificate_never_fills_everything() -> None:
     places = ConnectionPlaces(anonymous_in_all=10)
     taken = [places.take("", f"192.0.2.{number}") for number in range(10)]
-    with pytest.raises(ResourceExhausted, match="10 connections without a certificate"):
+    with pytest.raises(ResourceExhausted, match="10 connections without a certificate") as refused:
         places.take("", "198.51.100.1")
+    assert refused.value.retry_after_s == ANONYMOUS_RETRY_S
     places.take("n1", "198.51.100.1")
     for give_back in taken:
         give_back()
