@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from swarmd.manager.loops import orchestrator as orchestrator_loop
-from swarmd.orchestrator import history, replicated
+from swarmd.orchestrator import history, slot_pass
 from swarmd.scheduler.nodes import NodeTable
 from swarmd.scheduler.waiting import WaitingTasks
 
@@ -36,8 +36,8 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
 
 
 MUTANTS = (
-    Mutant("replacements do not wait", range(30), _replaces(replicated, "release_at", _released_at_once)),
-    Mutant("drained nodes keep their tasks", range(30), _replaces(replicated, "evicts", lambda node: False)),
+    Mutant("replacements do not wait", range(30), _replaces(slot_pass, "release_at", _released_at_once)),
+    Mutant("drained nodes keep their tasks", range(30), _replaces(slot_pass, "evicts", lambda node: False)),
     Mutant("records of running tasks are reaped", range(30), _replaces(history, "has_ended", lambda task: True)),
     Mutant("what ended tasks held is not given back", range(50, 150), _replaces(NodeTable, "refund", _nothing)),
     Mutant("tasks charge nothing", range(30), _replaces(NodeTable, "charge", _nothing)),
