@@ -46,7 +46,7 @@ class StartQueue:
             if not task.failures:
                 continue
             if not (is_wanted(task) and is_held(task)):
-                room -= task.meta.updated_at > now - 1.0
+                room -= abs(now - task.meta.updated_at) < 1.0  # a former leader's clock may have been far ahead
             elif not has_ended(task):
                 at = task.meta.created_at + back_off_s(task.spec.restart.delay_s, task.failures)
                 if at <= now:

@@ -8,8 +8,22 @@ from typing import Final
 
 import trio
 
-from swarmd.model import Availability, Node, NodeState, Replicated, Service, Task, TaskState, UpdateState
-from swarmd.orchestrator.facts import evicts
+from swarmd.model import (
+    Availability,
+    Global,
+    GlobalJob,
+    Node,
+    NodeState,
+    Replicated,
+    ReplicatedJob,
+    Service,
+    Task,
+    TaskState,
+    UpdateState,
+)
+from swarmd.orchestrator.facts import evicts, was_turned_out
+from swarmd.orchestrator.global_services import Standing, standing_of_node
+from swarmd.orchestrator.jobs import iteration_of, job_progress
 from swarmd.state.command import Table
 from swarmd.state.store import State
 from swarmd.state.watch import Route, Subscription
@@ -75,15 +89,15 @@ def check_programs(state: State, machines: dict[str, Machine], starts_first: Col
     Services (names) that ever were updated start-first are left out.
     """
     now = trio.current_time()
-    running: dict[tuple[str, int], list[Task]] = defaultdict(list)
+    running: dict[tuple[str, int | str], list[Task]] = defaultdict(list)
     for machine in machines.values():
         if not machine.is_heard or now - machine.reachable_since < STOP_WAIT_S:
             continue
         for local in machine.tasks.values():
             if local.is_running:
                 task = state.task(local.task.id) or local.task
-                if task.slot and task.service_name not in starts_first:
-                    running[task.service_id, task.slot].append(task)
+                if task.service_name not in starts_first and not was_turned_out(task):
+                    running[task.service_id, task.slot or task.node_id].append(task)
     for (service_id, slot), tasks in running.items():
         ids = [task.id for task in tasks]
         assert len(tasks) < 2, f"slot {slot} of {service_id} runs {ids} at the same time"
@@ -91,22 +105,46 @@ def check_programs(state: State, machines: dict[str, Machine], starts_first: Col
 
 def check_converged(state: State, *, history: int) -> None:
     """Everything is as the specs say, and explained where it cannot be."""
-    slots: Counter[tuple[str, int]] = Counter()
+    slots: Counter[tuple[str, int | str]] = Counter()
     for task in state.tasks():
-        slots[task.service_id, task.slot] += 1
+        slots[task.service_id, task.slot or task.node_id] += 1
         assert state.service(task.service_id) is not None, f"{task.id} belongs to no service"
         if task.desired_state > S.RUNNING and not evicts(state.node(task.node_id)):
             assert task.status.state.is_terminal or task.status.state < S.ASSIGNED, f"{task.id} still runs"
     for (service_id, slot), count in slots.items():
         assert count <= history + 1, f"slot {slot} of {service_id} keeps {count} records"
     for service in state.services():
-        if isinstance(service.spec.mode, Replicated):
-            _check_replicated(state, service, service.spec.mode.replicas)
+        status = service.update_status
+        assert status is None or status.state is UpdateState.COMPLETED, f"{service.spec.name}: {status}"
+        match service.spec.mode:
+            case Replicated(replicas=replicas):
+                _check_replicated(state, service, replicas)
+            case Global():
+                _check_global(state, service)
+            case ReplicatedJob(total_completions=total):
+                progress = job_progress(service, state.tasks_of_service(service.id))
+                assert (progress.completed, progress.active) == (total, 0), f"{service.spec.name}: {progress}"
+            case GlobalJob():
+                _check_global_job(state, service)
+
+
+def _check_global(state: State, service: Service) -> None:
+    wanted = [task for task in state.tasks_of_service(service.id) if task.desired_state <= S.RUNNING]
+    fit = [node.id for node in state.nodes() if standing_of_node(service, node) is Standing.FIT]
+    assert sorted(task.node_id for task in wanted) == sorted(fit), f"{service.spec.name} on {fit}: {wanted}"
+    for task in wanted:
+        assert task.spec == service.spec.task, f"{service.spec.name}: {task.id} is of an older template"
+        assert task.status.state is S.RUNNING, f"{service.spec.name}: {task.id} is {task.status.state.name}"
+
+
+def _check_global_job(state: State, service: Service) -> None:
+    tasks = [task for task in state.tasks_of_service(service.id) if task.job_iteration == iteration_of(service)]
+    completed = {task.node_id for task in tasks if task.status.state is S.COMPLETE}
+    fit = {node.id for node in state.nodes() if standing_of_node(service, node) is Standing.FIT}
+    assert fit <= completed, f"{service.spec.name} has not completed on {fit - completed}"
 
 
 def _check_replicated(state: State, service: Service, replicas: int) -> None:
-    status = service.update_status
-    assert status is None or status.state is UpdateState.COMPLETED, f"{service.spec.name}: {status}"
     wanted = [task for task in state.tasks_of_service(service.id) if task.desired_state <= S.RUNNING]
     running = [task for task in wanted if task.status.state is S.RUNNING]
     summary = f"{service.spec.name}: {len(running)} of {replicas} run, {len(wanted)} wanted"

@@ -12,7 +12,14 @@ import trio
 import trio.testing
 
 from swarmd.errors import Unavailable
-from swarmd.manager.loops import AllocatorLoop, OrchestratorLoop, ReaperLoop, SchedulerLoop
+from swarmd.manager.loops import (
+    AllocatorLoop,
+    EnforcerLoop,
+    LostNodesLoop,
+    OrchestratorLoop,
+    ReaperLoop,
+    SchedulerLoop,
+)
 from swarmd.model import (
     Availability,
     Cluster,
@@ -49,7 +56,10 @@ class Loop(Protocol):
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None: ...
 
 
-LOOPS: tuple[Callable[..., Loop], ...] = (OrchestratorLoop, AllocatorLoop, SchedulerLoop, ReaperLoop)
+LOOPS: tuple[Callable[..., Loop], ...] = (
+    *(OrchestratorLoop, AllocatorLoop, SchedulerLoop, ReaperLoop),
+    *(EnforcerLoop, LostNodesLoop),
+)
 
 
 def simulate(

@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from swarmd.manager.loops import orchestrator as orchestrator_loop
-from swarmd.orchestrator import history, slot_pass
+from swarmd.orchestrator import history, jobs, slot_pass
 from swarmd.scheduler.nodes import NodeTable
 from swarmd.scheduler.waiting import WaitingTasks
 
@@ -47,5 +47,10 @@ MUTANTS = (
         range(30),
         _replaces(orchestrator_loop, "_condition", lambda node: (True, True)),
     ),
+    Mutant(
+        "global services do not follow nodes", range(30), _replaces(orchestrator_loop, "_qualities", lambda node: ())
+    ),
+    Mutant("what completed is run again", range(30), _replaces(jobs, "is_completed", lambda slot: False)),
+    Mutant("old iterations stay", range(60), _replaces(jobs, "remove_old", _nothing)),
     Mutant("changes of tasks are not heard", range(30), _replaces(orchestrator_loop, "_matters", lambda event: False)),
 )

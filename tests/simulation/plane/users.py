@@ -17,9 +17,13 @@ from swarmd.model import (
     Availability,
     ContainerSpec,
     FailureAction,
+    Global,
+    GlobalJob,
+    Mode,
     Node,
     Placement,
     Replicated,
+    ReplicatedJob,
     ResourceLimits,
     ResourceRequirements,
     RestartCondition,
@@ -31,7 +35,7 @@ from swarmd.model import (
     UpdateConfig,
     UpdateOrder,
 )
-from swarmd.orchestrator.revision import manual_rollback
+from swarmd.orchestrator.revision import is_job, manual_rollback
 from swarmd.state.transaction import Transaction
 from swarmd.wire.control import CreateService, RemoveObject, UpdateService
 from swarmd.wire.frames import Headers
@@ -127,7 +131,7 @@ class Users:
                 spec = replace(spec, mode=Replicated(replicas=rng.randint(0, 6)))
             case 1:
                 spec = replace(spec, task=replace(spec.task, force_update=spec.task.force_update + 1))
-            case 2:
+            case 2 if not is_job(spec):
                 spec = replace(spec, update=self._update_config(), rollback=self._update_config())
             case 3:
                 spec = replace(spec, task=replace(spec.task, resources=self._resources()))
@@ -157,13 +161,20 @@ class Users:
             resources=self._resources(),
             placement=Placement(),
         )
-        return ServiceSpec(
-            name=f"s{rng.randrange(100)}",
-            task=task,
-            mode=Replicated(replicas=rng.randint(0, 6)),
-            update=self._update_config(),
-            rollback=self._update_config(),
-        )
+        spec = ServiceSpec(name=f"s{rng.randrange(100)}", task=task, mode=self._mode())
+        return spec if is_job(spec) else replace(spec, update=self._update_config(), rollback=self._update_config())
+
+    def _mode(self) -> Mode:
+        rng = self._rng
+        match rng.randrange(6):
+            case 0:
+                return Global()
+            case 1:
+                return ReplicatedJob(total_completions=rng.randint(0, 8), max_concurrent=rng.randint(0, 3))
+            case 2:
+                return GlobalJob(follow_nodes=rng.random() < 0.5)
+            case _:
+                return Replicated(replicas=rng.randint(0, 6))
 
     def _update_config(self) -> UpdateConfig:
         rng = self._rng
@@ -194,8 +205,11 @@ class Users:
             restart=RestartPolicy(),
             force_update=spec.task.force_update + 1,
         )
-        update = replace(spec.update, failure_action=FailureAction.PAUSE, progress_timeout_s=0.0)
-        request = UpdateService(id=service.id, spec=replace(spec, task=task, update=update))
+        spec = replace(spec, task=task)
+        if not is_job(spec):
+            update = replace(spec.update, failure_action=FailureAction.PAUSE, progress_timeout_s=0.0)
+            spec = replace(spec, update=update)
+        request = UpdateService(id=service.id, spec=spec)
         for _ in range(TRIES_MAX):
             if await self.ask(SERVICE_UPDATE, request) is not None:
                 return
