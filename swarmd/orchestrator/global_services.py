@@ -13,7 +13,7 @@ from enum import Enum, auto
 from swarmd.model import Availability, Global, GlobalJob, Membership, Node, NodeState, Service, TaskState
 from swarmd.orchestrator.dirty import admits
 from swarmd.orchestrator.facts import evicts, has_ended
-from swarmd.orchestrator.jobs import is_completed, iteration_of, job_work, remove_old, tend_job
+from swarmd.orchestrator.jobs import is_completed, iteration_of, job_work, remove_old, stop_unfinished
 from swarmd.orchestrator.replicated import Reconciled, Steering
 from swarmd.orchestrator.revision import is_job
 from swarmd.orchestrator.slot_pass import SlotPass, is_full
@@ -141,7 +141,9 @@ def _bring_in_order(
         if work.is_full:
             return
         if standing is not Standing.GONE:
-            tend_job(work, [slot for slot in slots if is_completed(slot)])
+            for slot in slots:
+                if is_completed(slot):
+                    stop_unfinished(work, slot)
             slots = [slot for slot in slots if not is_completed(slot)]
     match standing:
         case Standing.GONE:

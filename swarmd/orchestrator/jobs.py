@@ -63,8 +63,13 @@ def standing_of(slot: Slot) -> JobSlot:
 
 
 def is_completed(slot: Slot) -> bool:
-    """Whether a task of it came to a good end; one may have after it was asked to go."""
-    return any(task.status.state is TaskState.COMPLETE for task in slot.tasks)
+    """Whether a task of it has; one may after it was asked to go."""
+    return any(has_completed(task) for task in slot.tasks)
+
+
+def has_completed(task: Task) -> bool:
+    """Whether the task came to a good end."""
+    return task.status.state is TaskState.COMPLETE
 
 
 def job_progress(service: Service, tasks: Iterable[Task]) -> JobProgress:
@@ -98,25 +103,41 @@ class ReplicatedJobPass:
     def run(self) -> Reconciled:
         """Do as much as one transaction should hold."""
         work, total = self._work, self._mode.total_completions
-        slots = slots_of(self._tx.tasks_of_service(self._service.id, unchecked=True))
-        remove_old(work, slots.values(), iteration_of(self._service))
+        iteration = iteration_of(self._service)
+        completed: set[int] = set()
+        others: list[Task] = []
+        for task in self._tx.tasks_of_service(self._service.id, unchecked=True):
+            if task.job_iteration == iteration and has_completed(task):  # most, at the end: nothing is done about them
+                completed.add(task.slot)
+            else:
+                others.append(task)
+        slots = slots_of(others)
+        remove_old(work, slots.values(), iteration)
         work.remove(slot for slot in slots.values() if not 1 <= slot.number <= total)
         if not work.is_full:
-            inside = sorted((slot for slot in slots.values() if 1 <= slot.number <= total), key=lambda s: s.number)
-            tend_job(work, inside)
-            work.fill(self._vacant(slots))
+            for number in sorted(slots):
+                if number in completed:
+                    stop_unfinished(work, slots[number])
+                elif 1 <= number <= total:
+                    work.tend((slots[number],), ())
+            work.fill(self._vacant(slots, completed))
         return Reconciled(self._tx.now if work.is_full else work.wake_at)
 
-    def _vacant(self, slots: dict[int, Slot]) -> Iterator[Slot]:
+    def _vacant(self, slots: dict[int, Slot], completed: set[int]) -> Iterator[Slot]:
         """The slots whose turn it is: the lowest, as many as may be active at a time beside those that are."""
         total = self._mode.total_completions
-        standings = {number: standing_of(slot) for number, slot in slots.items() if 1 <= number <= total}
-        active = sum(1 for standing in standings.values() if standing is JobSlot.ACTIVE)
+        taken = set(completed)
+        active = 0
+        for number, slot in slots.items():
+            standing = standing_of(slot)
+            if number not in completed and standing is not JobSlot.EMPTY:
+                taken.add(number)
+                active += standing is JobSlot.ACTIVE and number <= total
         room = (self._mode.max_concurrent or total) - active
         for number in range(1, total + 1):
             if room <= 0:
                 return
-            if standings.get(number, JobSlot.EMPTY) is JobSlot.EMPTY:
+            if number not in taken:
                 room -= 1
                 yield slots.get(number) or Slot(number)
 
@@ -132,10 +153,6 @@ def remove_old(work: SlotPass, slots: Iterable[Slot], iteration: int) -> None:
         work.withdraw(slot, [task for task in slot.tasks if task.job_iteration != iteration], TaskState.REMOVE)
 
 
-def tend_job(work: SlotPass, slots: Iterable[Slot]) -> None:
-    """See to slots of the present iteration: what failed is replaced or given up, what completed is left alone."""
-    for slot in slots:
-        if is_completed(slot):
-            work.withdraw(slot, [task for task in slot.wanted if not has_ended(task)], TaskState.SHUTDOWN)
-        else:
-            work.tend((slot,), ())
+def stop_unfinished(work: SlotPass, slot: Slot) -> None:
+    """See to a slot that has completed: what runs in it all the same is stopped."""
+    work.withdraw(slot, [task for task in slot.wanted if not has_ended(task)], TaskState.SHUTDOWN)

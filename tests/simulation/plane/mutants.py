@@ -50,7 +50,7 @@ MUTANTS = (
     Mutant(
         "global services do not follow nodes", range(30), _replaces(orchestrator_loop, "_qualities", lambda node: ())
     ),
-    Mutant("what completed is run again", range(30), _replaces(jobs, "is_completed", lambda slot: False)),
+    Mutant("what completed is run again", range(30), _replaces(jobs, "has_completed", lambda task: False)),
     Mutant("old iterations stay", range(60), _replaces(jobs, "remove_old", _nothing)),
     Mutant("changes of tasks are not heard", range(30), _replaces(orchestrator_loop, "_matters", lambda event: False)),
 )
