@@ -180,7 +180,7 @@ def _task_of_slot(client: Client, reference: str) -> Task:
         raise NotFound(f'task "{reference}" not found', hint=f"swarmctl task ls --service {service.spec.name}")
     if prefix and len(tasks) > 1:
         raise _ambiguous("task", reference, [(task.id, task_name(task)) for task in tasks])
-    tasks.sort(key=lambda task: (task.desired_state > TaskState.RUNNING, -task.meta.created_at))
+    tasks.sort(key=lambda task: (task.desired_state > TaskState.COMPLETE, -task.meta.created_at))
     return tasks[0]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
 
 from swarmd.errors import Invalid
 from swarmd.model import RestartCondition
+
+T = TypeVar("T")
 
 CHARACTERS_MAX: Final = 64
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|us|ns|s|m|h|d)")
@@ -36,7 +38,7 @@ def parse_duration(text: str, option: str) -> float:
         return float(text)
     parts = list(_DURATION_PART.finditer(text))
     if not parts or "".join(part[0] for part in parts) != text:
-        raise _malformed(text, option, hint)
+        raise malformed(text, option, hint)
     return sum(float(part[1]) * _DURATION_UNIT_S[part[2]] for part in parts)
 
 
@@ -46,7 +48,7 @@ def parse_memory(text: str, option: str) -> int:
     _bounded(text, option, hint)
     match = _SIZE.fullmatch(text.lower())
     if match is None:
-        raise _malformed(text, option, hint)
+        raise malformed(text, option, hint)
     return _scaled(match[1], _SIZE_UNIT[match[2]])[0]
 
 
@@ -57,7 +59,7 @@ def parse_cpus(text: str, option: str) -> int:
     if (ratio := _RATIO.fullmatch(text)) is not None and int(ratio[2]):
         return NANO * int(ratio[1]) // int(ratio[2])
     if _NUMBER.fullmatch(text) is None:
-        raise _malformed(text, option, hint)
+        raise malformed(text, option, hint)
     nano, rest = _scaled(text, NANO)
     if rest:
         raise Invalid(f'{option}: "{text}" has more than nine decimals', hint=hint)
@@ -75,8 +77,29 @@ def parse_integer(text: str, option: str) -> int:
     """A whole number, negative ones too: what is legal is the manager's to say."""
     _bounded(text, option, "a whole number")
     if _INTEGER.fullmatch(text) is None:
-        raise _malformed(text, option, "a whole number")
+        raise malformed(text, option, "a whole number")
     return int(text)
+
+
+def parse_ratio(text: str, option: str) -> float:
+    """`0.25`, `25%`, `1/4`. Whether it is one of the legal ones is the manager's to say."""
+    hint = "like 0.25, 25% or 1/4"
+    _bounded(text, option, hint)
+    if (ratio := _RATIO.fullmatch(text)) is not None and int(ratio[2]):
+        return int(ratio[1]) / int(ratio[2])
+    number = text.removesuffix("%")
+    if _NUMBER.fullmatch(number) is None:
+        raise malformed(text, option, hint)
+    return float(number) / 100 if text.endswith("%") else float(number)
+
+
+def parse_choice(text: str, choices: Mapping[str, T], option: str) -> T:
+    """One of these words, whatever the case, with `-` or `_`."""
+    word = text.lower().replace("_", "-")
+    if word not in choices:
+        *others, last = choices
+        raise malformed(text[:CHARACTERS_MAX], option, f"{', '.join(others)} or {last}")
+    return choices[word]
 
 
 def parse_pairs(texts: Sequence[str], option: str) -> dict[str, str]:
@@ -85,7 +108,7 @@ def parse_pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise _malformed(text, option, "KEY=value")
+            raise malformed(text, option, "KEY=value")
         pairs[key.strip()] = value.strip()
     return pairs
 
@@ -94,7 +117,7 @@ def parse_condition(text: str, option: str) -> RestartCondition:
     """`none`, `failure` (or `on-failure`), `any`."""
     condition = _CONDITIONS.get(text.lower().replace("_", "-"))
     if condition is None:
-        raise _malformed(text, option, "none, failure or any")
+        raise malformed(text, option, "none, failure or any")
     return condition
 
 
@@ -106,8 +129,9 @@ def parse_signal(text: str) -> str:
 
 def _bounded(text: str, option: str, hint: str) -> None:
     if len(text) > CHARACTERS_MAX:
-        raise _malformed(text[:CHARACTERS_MAX] + "...", option, hint)
+        raise malformed(text[:CHARACTERS_MAX] + "...", option, hint)
 
 
-def _malformed(text: str, option: str, hint: str) -> Invalid:
+def malformed(text: str, option: str, hint: str) -> Invalid:
+    """What is said of a value that cannot be read."""
     return Invalid(f'{option}: "{text}" is not understood', hint=hint)

@@ -29,8 +29,8 @@ _NESTED: Final[dict[str, dict[str, typer.Typer]]] = {}
 
 NOT_BUILT: Final = {
     "node": ("leave", "logs", "ps", "replace", "set-address", "update"),
-    "service": ("diff", "history", "log", "logs", "ps", "rollback", "scale", "why"),
-    "task": ("exec", "logs", "remove", "rm", "why"),
+    "service": ("diff", "history", "log", "logs", "rebalance"),
+    "task": ("exec", "logs", "remove", "rm"),
 }
 """Planned commands of each noun: asking for one says that it is not built yet."""
 
@@ -166,7 +166,8 @@ def verb(app: typer.Typer, *names: str) -> Callable[[F], F]:
     """Register a command under its name and (hidden) aliases.
 
     Its first parameter is the `Invocation`; the options that every command takes are added to its own, so that they
-    may stand anywhere on the line. A parameter whose type is a Struct stands for one option per field.
+    may stand anywhere on the line. A parameter whose type is a Struct stands for one option per field, whose fields
+    may be such Structs again.
     """
 
     def register(fn: F) -> F:
@@ -222,15 +223,24 @@ def _is_option_group(annotation: Any) -> bool:
 def _options_of(group: type[msgspec.Struct]) -> tuple[inspect.Parameter, ...]:
     hints = get_type_hints(group, include_extras=True)
     defaults = (inspect.Parameter.empty,) * (len(group.__struct_fields__) - len(group.__struct_defaults__))
-    return tuple(
-        inspect.Parameter(name, _KEYWORD, default=default, annotation=hints[name])
-        for name, default in zip(group.__struct_fields__, defaults + group.__struct_defaults__, strict=True)
-    )
+    parameters: list[inspect.Parameter] = []
+    for name, default in zip(group.__struct_fields__, defaults + group.__struct_defaults__, strict=True):
+        if _is_option_group(hints[name]):
+            parameters += _options_of(hints[name])
+        else:
+            parameters.append(inspect.Parameter(name, _KEYWORD, default=default, annotation=hints[name]))
+    return tuple(parameters)
 
 
 def _taken(group: type[G], options: dict[str, Any]) -> G:
     """A `group` made of its options, which are taken out of `options`."""
-    return group(**{name: options.pop(name) for name in group.__struct_fields__})
+    hints = get_type_hints(group)
+    return group(
+        **{
+            name: _taken(hints[name], options) if _is_option_group(hints[name]) else options.pop(name)
+            for name in group.__struct_fields__
+        }
+    )
 
 
 def _invocation(ctx: typer.Context, own: CommonOptions) -> Invocation:

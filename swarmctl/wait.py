@@ -10,7 +10,7 @@ import typer
 
 from swarmctl.client import Client
 from swarmctl.invocation import Invocation
-from swarmctl.outcome import Rejected
+from swarmctl.outcome import Rejected, RolledBack
 from swarmctl.render.text import duration
 from swarmctl.values import parse_duration
 from swarmd.errors import DeadlineExceeded, Unavailable
@@ -35,11 +35,12 @@ class WaitOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far it is. `stuck` says why it will never be done."""
+    """How far it is. `stuck` says why it will not be done by itself, `rolled_back` why it was taken back."""
 
     done: bool
     text: str
     stuck: str = ""
+    rolled_back: str = ""
 
 
 class Waiter:
@@ -54,7 +55,7 @@ class Waiter:
         """Ask again and again until `probe` says done: often while something changes, up to `POLL_S_MAX` apart while
         nothing does. A manager that is away meanwhile is no failure. False: nobody wanted to wait.
 
-        Raises `DeadlineExceeded` (exit 7) saying what was missing, `Rejected` (exit 10).
+        Raises `DeadlineExceeded` (exit 7) saying what was missing, `RolledBack` (exit 9), `Rejected` (exit 10).
         """
         if not self._wanted:
             return False
@@ -64,6 +65,8 @@ class Waiter:
         pause, told = POLL_S_MIN, ""
         while True:
             progress = _probed(client, probe)
+            if progress.rolled_back:
+                raise RolledBack(f"{what} was rolled back: {progress.rolled_back}")
             if progress.stuck:
                 raise Rejected(f"{what} will not converge: {progress.stuck}")
             if progress.text != told:

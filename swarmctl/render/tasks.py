@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from swarmctl.render.endpoint import ports_in_short
 from swarmctl.render.layout import TASK_GAP, SummaryLine, summary, table
 from swarmctl.render.plain import plain
-from swarmctl.render.text import cpus, instant, memory, relative_time
+from swarmctl.render.text import cpus, generic, instant, memory, relative_time
 from swarmctl.resolve import Names
 from swarmd.model import ContainerSpec, ResourceLimits, ResourceRequirements, Task, TaskState
 
@@ -19,8 +20,8 @@ def task_document(task: Task) -> Any:
 
 
 def is_current(task: Task) -> bool:
-    """Whether the task is meant to run: what lists show without `-a`."""
-    return task.desired_state <= TaskState.RUNNING
+    """Whether the task is meant to run, or as a job's to complete: what lists show without `-a`."""
+    return task.desired_state <= TaskState.COMPLETE
 
 
 def task_list(tasks: Sequence[Task], names: Names, now: float, *, wide: bool) -> str:
@@ -54,9 +55,12 @@ def task_summary(task: Task, names: Names) -> str:
             ("ID", task.id),
             ("Slot", str(task.slot) if task.slot else ""),
             ("Service", names.service(task)),
+            ("Iteration", str(task.job_iteration) if task.job_iteration else ""),
             ("Status", None),
             *_status_lines(task),
+            *((("Ports", ports_in_short(task.endpoint.ports)),) if task.endpoint is not None else ()),
             ("Node", names.node(task.node_id)),
+            ("Assigned", generic(task.assigned_generic_resources)),
             ("Spec", None),
             *container_lines(task.spec.container, "  "),
         ]
@@ -84,6 +88,7 @@ def _amount_lines(title: str, amounts: ResourceLimits, indent: str) -> Iterator[
         yield f"{indent}{title}", None
         yield f"{indent} CPU", cpus(amounts.nano_cpus) if amounts.nano_cpus else ""
         yield f"{indent} Memory", memory(amounts.memory_bytes) if amounts.memory_bytes else ""
+        yield f"{indent} Generic Resources", generic(amounts.generic)
 
 
 def _status_lines(task: Task) -> Iterator[SummaryLine]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
 from swarmd.errors import SwarmError
+from swarmd.model import GenericResource
 
 MINUTE: Final = 60
 HOUR: Final = 60 * MINUTE
@@ -83,6 +85,14 @@ def memory(size: int) -> str:
 def cpus(nano_cpus: int) -> str:
     """CPUs with as many decimals as needed."""
     return f"{nano_cpus / 1e9:.9f}".rstrip("0").rstrip(".")
+
+
+def generic(resources: Iterable[GenericResource]) -> str:
+    """`gpu=2 [UUID1, UUID2], licence=3`."""
+    return ", ".join(
+        f"{one.kind}={len(one.names) or one.amount}" + (f" [{', '.join(one.names)}]" if one.names else "")
+        for one in resources
+    )
 
 
 def one_line(text: str) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from swarmctl.command_line import run
 from swarmctl.environment import Environment
-from swarmd.errors import NotFound, SwarmError
+from swarmd.errors import FailedPrecondition, NotFound, SwarmError
 from swarmd.model import (
     Cluster,
     ContainerSpec,
@@ -24,6 +24,7 @@ from swarmd.model import (
     NodeStatus,
     Platform,
     Replicated,
+    ReplicatedJob,
     Resources,
     Role,
     RootCA,
@@ -37,6 +38,7 @@ from swarmd.model import (
 from swarmd.wire import codec
 from swarmd.wire.cluster import ClusterView
 from swarmd.wire.control import (
+    CreateService,
     ManagerStatus,
     NodeList,
     NodeView,
@@ -46,9 +48,11 @@ from swarmd.wire.control import (
     StatusReply,
     TaskList,
     TaskView,
+    UpdateService,
 )
 from swarmd.wire.frames import Headers
 from swarmd.wire.methods import Method
+from swarmd.wire.orchestration import RollbackService
 
 NOW = 1_800_000_000.0
 
@@ -179,6 +183,33 @@ class FakeDaemon:
     def _service_get(self, request: Any) -> ServiceView:
         return _one([view for view in self.services if view.service.id == request.id])
 
+    def _service_create(self, request: CreateService) -> ServiceView:
+        view = service_view("n", request.spec.name)
+        view = ServiceView(service=msgspec.structs.replace(view.service, spec=request.spec), desired=goal(request.spec))
+        self.services.append(view)
+        return view
+
+    def _service_update(self, request: UpdateService) -> ServiceView:
+        return self.update(request)
+
+    def update(self, request: UpdateService) -> ServiceView:
+        """Take a spec; tasks of another one are outdated."""
+        old = _one([view for view in self.services if view.service.id == request.id])
+        version = old.service.spec_version + (request.spec != old.service.spec)
+        service = msgspec.structs.replace(
+            old.service, spec=request.spec, spec_version=version, previous_spec=old.service.spec
+        )
+        outdated = sum(task.service_id == request.id and task.spec != request.spec.task for task in self.tasks)
+        view = ServiceView(service=service, running=old.running, desired=goal(request.spec), outdated=outdated)
+        self.services[self.services.index(old)] = view
+        return view
+
+    def _service_rollback(self, request: RollbackService) -> ServiceView:
+        (old,) = [view.service for view in self.services if view.service.id == request.id]
+        if old.previous_spec is None:
+            raise FailedPrecondition(f"service {old.spec.name} does not have a previous spec")
+        return self.update(UpdateService(id=request.id, spec=old.previous_spec))
+
     def _task_list(self, request: Any) -> TaskList:
         return TaskList(
             tasks=tuple(
@@ -259,6 +290,13 @@ def task_for(
         status=TaskStatus(state=TaskState.RUNNING, at=NOW - ago),
     )
     return msgspec.structs.replace(task, **fields)
+
+
+def goal(spec: ServiceSpec) -> int:
+    """How many tasks a spec asks for; of what depends on nodes, none."""
+    if isinstance(spec.mode, ReplicatedJob):
+        return spec.mode.total_completions
+    return spec.mode.replicas if isinstance(spec.mode, Replicated) else 0
 
 
 def _fits(id: str, prefixes: Sequence[str]) -> bool:

@@ -21,7 +21,7 @@ from swarmd.model import (
     TaskStatus,
     UpdateConfig,
 )
-from swarmd.wire.control import CreateService, ManagerStatus, NodeView, Removed, ServiceView, UpdateNode, UpdateService
+from swarmd.wire.control import ManagerStatus, NodeView, Removed, ServiceView, UpdateNode, UpdateService
 from tests.unit.swarmctl.fake_daemon import FakeDaemon, id_of, node_view, service_view, task_for
 
 
@@ -31,20 +31,6 @@ def daemon() -> FakeDaemon:
     daemon.nodes = [node_view("a", "node-1", member=1, leader=True), node_view("b", "node-2")]
     daemon.services = [service_view("s", "web", replicas=2, running=2, env=("A=1",))]
 
-    def create(request: CreateService) -> ServiceView:
-        view = service_view("n", request.spec.name)
-        view = ServiceView(service=replace(view.service, spec=request.spec), desired=request.spec.mode.replicas)
-        daemon.services.append(view)
-        return view
-
-    def update(request: UpdateService) -> ServiceView:
-        (old,) = [view for view in daemon.services if view.service.id == request.id]
-        version = old.service.spec_version + (request.spec != old.service.spec)
-        service = replace(old.service, spec=request.spec, spec_version=version)
-        view = ServiceView(service=service, running=old.running, desired=request.spec.mode.replicas)
-        daemon.services[daemon.services.index(old)] = view
-        return view
-
     def update_node(request: UpdateNode) -> NodeView:
         (old,) = [view for view in daemon.nodes if view.node.id == request.id]
         view = NodeView(node=replace(old.node, spec=request.spec), manager=old.manager)
@@ -52,8 +38,6 @@ def daemon() -> FakeDaemon:
         return view
 
     daemon.handlers = {
-        "service.create": create,
-        "service.update": update,
         "service.remove": lambda request: Removed(id=request.id),
         "node.update": update_node,
         "node.remove": lambda request: Removed(id=request.id),
@@ -158,11 +142,11 @@ def test_update_without_options_is_a_usage_error(daemon: FakeDaemon) -> None:
 
 
 def test_update_is_repeated_on_what_somebody_else_made_of_it(daemon: FakeDaemon) -> None:
-    update = daemon.handlers["service.update"]
-
     def other_first(request: UpdateService) -> ServiceView:
-        daemon.handlers["service.update"] = update
-        update(UpdateService(id=request.id, spec=replace(request.spec, labels={"theirs": "1"}, mode=Replicated())))
+        del daemon.handlers["service.update"]
+        daemon.update(
+            UpdateService(id=request.id, spec=replace(request.spec, labels={"theirs": "1"}, mode=Replicated()))
+        )
         raise Conflict("update out of sequence")
 
     daemon.handlers["service.update"] = other_first
@@ -282,7 +266,7 @@ def set_tasks(daemon: FakeDaemon, *states: TaskState, **fields: Any) -> Step:
             for slot, state in enumerate(states, start=1)
         ]
         running = sum(state is TaskState.RUNNING for state in states)
-        daemon.services[-1] = replace(view, running=running)
+        daemon.services[-1] = replace(view, running=running, outdated=0)
 
     return step
 

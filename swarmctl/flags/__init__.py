@@ -1,0 +1,1 @@
+"""The options that describe a service, by theme: a Struct of options each, and what they make of a part of a spec."""
