@@ -28,7 +28,7 @@ _NESTED: Final[dict[str, dict[str, typer.Typer]]] = {}
 """Noun -> word -> the group that it opens."""
 
 NOT_BUILT: Final = {
-    "node": ("leave", "logs", "ps", "replace", "set-address", "update"),
+    "node": ("leave", "logs", "ps", "replace", "set-address"),
     "service": ("diff", "history", "log", "logs", "rebalance"),
     "task": ("exec", "logs", "remove", "rm"),
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from msgspec.structs import replace
 
 from swarmctl.client import Client
-from swarmctl.commands.admission import register
+from swarmctl.commands import admission, node_edit
+from swarmctl.commands.node_edit import edit_node
 from swarmctl.invocation import Invocation
 from swarmctl.kinds import NODE
 from swarmctl.quorum import change_in_words, count_managers, warning
@@ -19,21 +20,16 @@ from swarmctl.resolve import Names, find_node, node_name
 from swarmctl.show import show_changed, show_list, show_one
 from swarmctl.verbs import group, verb
 from swarmctl.wait import Progress, Waiter, WaitOptions
-from swarmd.errors import Conflict
 from swarmd.model import Availability, IssuanceState, NodeCertificate, NodeSpec, NodeState, Role, TaskState
 from swarmd.wire.control import (
     GetObject,
     ListNodes,
     ListTasks,
-    NodeView,
     RemoveNode,
-    UpdateNode,
 )
-from swarmd.wire.methods import NODE_GET, NODE_LIST, NODE_REMOVE, NODE_RENEW, NODE_UPDATE, TASK_LIST
+from swarmd.wire.methods import NODE_GET, NODE_LIST, NODE_REMOVE, NODE_RENEW, TASK_LIST
 
 app = group("node", "The machines.")
-
-EDIT_TRIES_MAX: Final = 3
 
 NodeArgument = Annotated[str, typer.Argument(help="Its name, hostname, id or id prefix; self; leader.")]
 NodeArguments = Annotated[list[str], typer.Argument(help="Names, hostnames, ids or id prefixes; self; leader.")]
@@ -140,7 +136,8 @@ def rm(
         return call.for_each(nodes, remove)
 
 
-register(app)
+admission.register(app)
+node_edit.register(app)
 
 
 def _edit_all(
@@ -160,7 +157,7 @@ def _edit_all(
 
         def edit(reference: str) -> None:
             before = count_managers(client.read(NODE_LIST, ListNodes()).nodes) if voters else 0
-            view, changed = _edit(client, reference, wanted, force=force)
+            view, changed = edit_node(client, reference, wanted, force=force)
             id = view.node.id
             if not changed:
                 call.note(f"node {node_name(view.node)} is already {goal}")
@@ -177,26 +174,6 @@ def _tell_of_quorum(call: Invocation, before: int, after: int) -> None:
     call.note(change_in_words(before, after))
     if caution := warning(before, after):
         call.note(caution)
-
-
-def _edit(
-    client: Client, reference: str, wanted: Callable[[NodeSpec], NodeSpec], *, force: bool
-) -> tuple[NodeView, bool]:
-    """Change a node's spec, and whether that was needed. Read again when something else changed the node meanwhile."""
-    view = find_node(client, reference)
-    for left in reversed(range(EDIT_TRIES_MAX)):
-        node = view.node
-        spec = wanted(node.spec)
-        if spec == node.spec:
-            return view, False
-        try:
-            request = UpdateNode(id=node.id, spec=spec, version=node.meta.version, force=force)
-            return client.change(NODE_UPDATE, request), True
-        except Conflict:
-            if not left:
-                raise
-        view = client.read(NODE_GET, GetObject(id=node.id))
-    raise AssertionError("the last try returns or raises")
 
 
 def _to_role(role: Role) -> Callable[[NodeSpec], NodeSpec]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from swarmctl.render.layout import SummaryLine, summary, table
 from swarmctl.render.plain import plain
-from swarmctl.render.text import DAY, HOUR, MINUTE, instant, memory
+from swarmctl.render.text import DAY, HOUR, MINUTE, cpus, generic, instant, memory
 from swarmctl.resolve import node_name
-from swarmd.model import Node, NodeState, Role
+from swarmd.model import Node, NodeState, Resources, Role
 from swarmd.wire.control import NodeView
 from swarmd.wire.disk import IN_SHORT, DiskReport
 
@@ -17,11 +17,18 @@ _LEFT_OUT = ("csr", "certificate")
 
 
 def node_document(view: NodeView) -> Any:
-    """A node as plain data, with its part in Raft (null for a worker) and its join code (null once it is in)."""
+    """A node as plain data, with its part in Raft (null for a worker), its join code (null once it is in) and what its
+    tasks take and leave."""
     document = plain(view.node)
     certificate = document["certificate"]
     document["certificate"] = {field: certificate[field] for field in certificate if field not in _LEFT_OUT}
-    return document | {"manager": plain(view.manager), "join_code": view.join_code or None}
+    return document | {
+        "manager": plain(view.manager),
+        "join_code": view.join_code or None,
+        "tasks": view.tasks,
+        "reserved": plain(view.reserved),
+        "allocatable": plain(view.allocatable),
+    }
 
 
 def node_list(views: Sequence[NodeView], *, wide: bool) -> str:
@@ -29,7 +36,7 @@ def node_list(views: Sequence[NodeView], *, wide: bool) -> str:
     header = ["ID", "Name", "Membership", "Status", "Availability", "Manager Status"]
     rows = [_row(view) for view in views]
     if wide:
-        header += ["Address", "Engine Version", "Node Labels"]
+        header += ["Address", "Engine Version", "Tasks", "CPUs Free", "Memory Free", "Node Labels"]
         rows = [[*row, *_more(view)] for row, view in zip(rows, views, strict=True)]
     return table(header, rows)
 
@@ -71,7 +78,15 @@ def _status(node: Node) -> str:
 
 
 def _more(view: NodeView) -> list[str]:
-    return [view.node.status.addr, view.node.description.engine_version, _labels(view.node.spec.labels)]
+    has, left = view.node.description.resources, view.allocatable
+    return [
+        view.node.status.addr,
+        view.node.description.engine_version,
+        str(view.tasks),
+        f"{cpus(left.nano_cpus)}/{cpus(has.nano_cpus)}",
+        f"{memory(left.memory_bytes)} of {memory(has.memory_bytes)}",
+        _labels(view.node.spec.labels),
+    ]
 
 
 def _manager_status(view: NodeView) -> str:
@@ -109,8 +124,24 @@ def _lines(view: NodeView, now: float) -> Iterator[SummaryLine]:
     yield "Resources:", None
     yield "  CPUs", str(resources.nano_cpus // 10**9)
     yield "  Memory", memory(resources.memory_bytes)
+    yield "  Generic Resources", generic(resources.generic)
+    yield "Tasks", str(view.tasks) if view.tasks else ""
+    if view.reserved != Resources():
+        yield from _amounts("Reserved:", view.reserved)
+        yield from _amounts("Allocatable:", view.allocatable)
+    if description.plugins:
+        yield "Plugins:", None
+        for kind in sorted({plugin.type for plugin in description.plugins}):
+            yield f"  {kind}", ", ".join(sorted(one.name for one in description.plugins if one.type == kind))
     yield "Engine Version", description.engine_version
     yield "Engine Labels", _labels(description.engine_labels)
+
+
+def _amounts(title: str, amounts: Resources) -> Iterator[SummaryLine]:
+    yield title, None
+    yield "  CPUs", cpus(amounts.nano_cpus)
+    yield "  Memory", memory(amounts.memory_bytes)
+    yield "  Generic Resources", generic(amounts.generic)
 
 
 def _disk(report: DiskReport) -> str:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from swarmd.errors import Invalid, NotFound
 from swarmd.manager.control_api.access import Access
 from swarmd.manager.control_api.node_verdicts import verdicts
-from swarmd.manager.control_api.service_views import has_given_up, present_tasks, service_view, slots_by_key
+from swarmd.manager.control_api.service_views import has_given_up, present_slots, service_view
 from swarmd.model import Service, Task, TaskState
 from swarmd.orchestrator.revision import is_job
 from swarmd.orchestrator.slots import Slot
@@ -61,7 +61,7 @@ class WhyHandlers:
 
 def service_why(state: State, service: Service) -> ServiceWhy:
     """The service's state in a line, and the tasks that hold it up."""
-    slots = slots_by_key(present_tasks(service, state.tasks_of_service(service.id)))
+    slots = present_slots(state, service)
     held = [explained(task) for slot in slots if (task := _holding(slot)) is not None]
     held.sort(key=lambda why: (why.task.status.state >= TaskState.ASSIGNED, why.task.slot, why.task.node_id))
     view = service_view(state, service)
