@@ -65,10 +65,14 @@ def _progress(view: ServiceView, tasks: Sequence[Task], version: int, names: Nam
         text += f", {said}"
     elif view.outdated:
         text += f", {view.outdated} of an older spec"
+    moves = view.service.rebalancing
+    if moves is not None:
+        left = sum(task.id in moves.task_ids for task in current)
+        text += f", {len(moves.task_ids) - left} of {len(moves.task_ids)} moved"
     is_complete = running == view.desired == len(current) and view.running >= view.desired and not view.outdated
     if is_complete and under_way:
         text += "; watching the new tasks"
-    done = is_complete and not under_way
+    done = is_complete and not under_way and moves is None
     if status is not None and view.service.spec_version > version and status.state is UpdateState.ROLLBACK_COMPLETED:
         return Progress(done=False, text=text, rolled_back=_why_rolled_back(status, spec, tasks, names))
     if status is not None and status.state in HALTED:

@@ -29,7 +29,7 @@ _NESTED: Final[dict[str, dict[str, typer.Typer]]] = {}
 
 NOT_BUILT: Final = {
     "node": ("leave", "logs", "ps", "replace", "set-address"),
-    "service": ("diff", "history", "log", "logs", "rebalance"),
+    "service": ("diff", "history", "log", "logs"),
     "task": ("exec", "logs", "remove", "rm"),
 }
 """Planned commands of each noun: asking for one says that it is not built yet."""

@@ -1,4 +1,5 @@
-"""`service create`, `ls`, `inspect`, `update`, `rollback`, `scale`, `rm`; and, from other modules, `ps`, `why`."""
+"""`service create`, `ls`, `inspect`, `update`, `rollback`, `scale`, `rm`; and, from other modules, `ps`, `why`,
+`rebalance`."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import typer
 from msgspec.structs import replace
 
 from swarmctl.client import Client
-from swarmctl.commands import service_shown
+from swarmctl.commands import service_rebalance, service_shown
 from swarmctl.convergence import service_gone_progress, service_progress
 from swarmctl.flags.mode import ModeFlags, changed_mode
 from swarmctl.flags.service import ChangeFlags, NewFlags, SpecFlags, changed_spec, new_spec
@@ -47,6 +48,7 @@ VersionOption = Annotated[
 ]
 
 service_shown.register(app)
+service_rebalance.register(app)
 
 
 @verb(app, "create")

@@ -154,6 +154,12 @@ SERVICE_CREATE = _control("service.create", control.CreateService, control.Servi
 SERVICE_UPDATE = _control("service.update", control.UpdateService, control.ServiceView, mutates=True)
 SERVICE_REMOVE = _control("service.remove", control.RemoveObject, control.Removed, mutates=True)
 SERVICE_ROLLBACK = _control("service.rollback", orchestration.RollbackService, control.ServiceView, mutates=True)
+SERVICE_REBALANCE = _control(
+    "service.rebalance", orchestration.RebalanceService, orchestration.RebalanceReply, mutates=True
+)
+SERVICE_REBALANCE_PLAN = _control(
+    "service.rebalance_plan", orchestration.RebalanceService, orchestration.RebalanceReply, mutates=False
+)
 SERVICE_WHY = _control("service.why", control.GetObject, orchestration.ServiceWhy, mutates=False)
 TASK_WHY = _control("task.why", control.GetObject, orchestration.TaskWhy, mutates=False)
 TASK_LIST = _control("task.list", control.ListTasks, control.TaskList, mutates=False)

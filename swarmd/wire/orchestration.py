@@ -15,6 +15,29 @@ class RollbackService(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     spec_version: int = -1
 
 
+class RebalanceService(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Move tasks of a replicated service to where they are spread better, at most `max_moves` (0: all that helps)."""
+
+    id: str
+    max_moves: int = 0
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One task that goes. `to_node_id` is where its successor is expected; the scheduler says where it lands."""
+
+    task_id: str
+    slot: int
+    from_node_id: str
+    to_node_id: str
+
+
+class RebalanceReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What is moved, or would be; nothing if no move improves anything."""
+
+    service: ServiceView
+    moves: tuple[Move, ...] = ()
+
+
 class NodeVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What one node says to a task: which filter turns it away and by how much; no filter: the task would fit now."""
 

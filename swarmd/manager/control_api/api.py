@@ -11,6 +11,7 @@ from swarmd.manager.control_api.admission import AdmissionHandlers
 from swarmd.manager.control_api.cluster import ClusterHandlers
 from swarmd.manager.control_api.configs import ConfigHandlers
 from swarmd.manager.control_api.nodes import NodeHandlers
+from swarmd.manager.control_api.rebalance import RebalanceHandlers
 from swarmd.manager.control_api.secrets import SecretHandlers
 from swarmd.manager.control_api.services import ServiceHandlers
 from swarmd.manager.control_api.status import StatusHandler
@@ -64,6 +65,7 @@ class ControlApi:
             SecretHandlers(access),
             ConfigHandlers(access),
             WhyHandlers(access),
+            RebalanceHandlers(access),
             ClusterHandlers(access, signers=signers, now=now, rng=rng),
             StatusHandler(access, membership=membership, local=local),
         )

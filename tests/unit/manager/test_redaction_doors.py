@@ -58,6 +58,7 @@ from swarmd.wire.dispatch import (
 )
 from swarmd.wire.identity import Caller
 from swarmd.wire.methods import METHODS
+from swarmd.wire.orchestration import RebalanceService, RollbackService
 from swarmd.wire.payloads import CreateConfig, CreateSecret, ListPayloads, UpdateConfig, UpdateSecret
 from swarmd.wire.raft_status import RaftStatusRequest
 from swarmd.wire.watch import WatchRequest
@@ -94,6 +95,8 @@ DOCUMENTED: Final[dict[str, frozenset[str]]] = {
     **dict.fromkeys(("service.list", "service.get", "task.list", "task.get"), TASK),
     "service.create": frozenset({"variable"}),
     "service.update": frozenset({"variable"}),
+    **dict.fromkeys(("service.rollback", "service.rebalance", "service.rebalance_plan"), frozenset({"variable"})),
+    **dict.fromkeys(("service.why", "task.why"), TASK),
     "dispatcher.session": OWN_IDENTITY,
     "dispatcher.assignments": TASK,
     "watch": frozenset({"variable"}),
@@ -173,6 +176,11 @@ async def ask_about_services(doors: Doors) -> None:
     made = await doors.ask("service.create", CreateService(spec=spec))
     changed = replace(spec, labels={"a": "b"})
     await doors.ask("service.update", UpdateService(id=made.service.id, spec=changed, spec_version=1))
+    await doors.ask("service.rebalance_plan", RebalanceService(id=made.service.id))
+    await doors.ask("service.rebalance", RebalanceService(id=made.service.id))
+    await doors.ask("service.rollback", RollbackService(id=made.service.id))
+    await doors.ask("service.why", GetObject(id="service"))
+    await doors.ask("task.why", GetObject(id="task"))
     await doors.ask("service.remove", RemoveObject(id=made.service.id))
     await doors.ask("task.list", ListTasks())
     await doors.ask("task.get", GetObject(id="task"))

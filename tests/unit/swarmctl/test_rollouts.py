@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from swarmd.model import (
     Global,
     JobStatus,
     Mode,
+    Rebalancing,
     Replicated,
     ReplicatedJob,
     RestartCondition,
@@ -23,6 +25,7 @@ from swarmd.model import (
     UpdateStatus,
 )
 from swarmd.wire.control import ServiceView
+from swarmd.wire.orchestration import Move, RebalanceReply
 from tests.unit.swarmctl.fake_daemon import NOW, FakeDaemon, id_of, node_view, service_view, task_for
 
 RUNNING, FAILED, COMPLETE = TaskState.RUNNING, TaskState.FAILED, TaskState.COMPLETE
@@ -322,3 +325,56 @@ def test_rollback_goes_with_no_other_change(daemon: FakeDaemon) -> None:
     assert result.code == 2
     assert "--rollback goes with no other change" in result.err
     assert daemon.calls == []
+
+
+# -- rebalance ---------------------------------------------------------------------------------------------------------
+def moving(daemon: FakeDaemon, *, is_begun: bool) -> RebalanceReply:
+    moves = (
+        Move(task_id=id_of("x3"), slot=3, from_node_id=id_of("a"), to_node_id=id_of("b")),
+        Move(task_id=id_of("x2"), slot=2, from_node_id=id_of("a"), to_node_id="gone"),
+    )
+    if is_begun:
+        view = daemon.services[0]
+        rebalancing = Rebalancing(started_at=NOW, task_ids=tuple(move.task_id for move in moves))
+        daemon.services[0] = replace(view, service=replace(view.service, rebalancing=rebalancing))
+    return RebalanceReply(service=daemon.services[0], moves=moves)
+
+
+def test_the_plan_of_a_rebalance_asks_and_changes_nothing(daemon: FakeDaemon) -> None:
+    daemon.handlers["service.rebalance_plan"] = lambda request: moving(daemon, is_begun=False)
+    result = daemon.run("service", "rebalance", "web", "--plan", "--max-moves", "2", "--wait")
+    assert (result.code, result.err) == (0, "")
+    assert [line.split() for line in result.out.splitlines()[2:]] == [
+        ["web.3", id_of("x3"), "node-1", "node-2"],
+        ["web.2", id_of("x2"), "node-1", "gone"],
+    ]
+    assert [request.max_moves for request in daemon.asked("service.rebalance_plan")] == [2]
+    document = json.loads(daemon.run("service", "rebalance", "web", "--plan", "-o", "json").out)
+    assert (document["service_id"], document["moves"][0]["slot"]) == (id_of("s"), 3)
+
+
+def test_a_rebalance_is_followed_until_its_moves_are_made(daemon: FakeDaemon) -> None:
+    def one_moved() -> None:
+        daemon.tasks[2] = replace(daemon.tasks[2], id=id_of("new3"))
+
+    def all_moved() -> None:
+        daemon.tasks[1] = replace(daemon.tasks[1], id=id_of("new2"))
+        view = daemon.services[0]
+        daemon.services[0] = replace(view, service=replace(view.service, rebalancing=None))
+
+    daemon.handlers["service.rebalance"] = lambda request: moving(daemon, is_begun=True)
+    play(daemon, one_moved, all_moved)
+    result = daemon.run("service", "rebalance", "web", "--wait")
+    assert result.code == 0
+    assert result.err.splitlines() == [
+        "service web: 3/3 running, 0 of 2 moved",
+        "service web: 3/3 running, 1 of 2 moved",
+        "service web: 3/3 running",
+    ]
+
+
+def test_a_rebalance_that_finds_nothing_to_move_says_so(daemon: FakeDaemon) -> None:
+    daemon.handlers["service.rebalance"] = lambda request: RebalanceReply(service=daemon.services[0])
+    result = daemon.run("service", "rebalance", "web")
+    assert (result.code, result.err) == (0, "service web is spread already: no moves\n")
+    assert daemon.run("service", "rebalance", "web", "--max-moves", "some").code == 2

@@ -132,6 +132,8 @@ TABLE: Final[dict[str, str]] = {
     "service.update": PROXIED,
     "service.remove": PROXIED,
     "service.rollback": PROXIED,
+    "service.rebalance": PROXIED,
+    "service.rebalance_plan": CONTROL,
     "service.why": CONTROL,
     "task.why": CONTROL,
     "task.list": CONTROL,
