@@ -20,8 +20,10 @@ def task_document(task: Task) -> Any:
 
 
 def is_current(task: Task) -> bool:
-    """Whether the task is meant to run, or as a job's to complete: what lists show without `-a`."""
-    return task.desired_state <= TaskState.COMPLETE
+    """Whether the task is meant to run, or as a job's is on its way to its end: what lists show without `-a`."""
+    if task.desired_state is TaskState.COMPLETE:
+        return task.status.state <= TaskState.RUNNING
+    return task.desired_state < TaskState.COMPLETE
 
 
 def task_list(tasks: Sequence[Task], names: Names, now: float, *, wide: bool) -> str:

@@ -45,7 +45,7 @@ def _resources(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, st
         f"{kind}: needs {show(need)}, {show(max(0, total - used))} of {show(total)} free"
         for kind, need, total, used, show in (
             ("cpu", wanted.nano_cpus, has.nano_cpus, usage.nano_cpus, _cpus),
-            ("memory", wanted.memory_bytes, has.memory_bytes, usage.memory_bytes, _mebibytes),
+            ("memory", wanted.memory_bytes, has.memory_bytes, usage.memory_bytes, _size),
         )
         if need > total - used
     ]
@@ -124,5 +124,11 @@ def _cpus(nano: int) -> str:
     return f"{nano / 1e9:g}"
 
 
-def _mebibytes(size: int) -> str:
-    return f"{size / (1 << 20):g} MiB"
+def _size(size: int) -> str:
+    """Four digits and a binary unit."""
+    value, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.4g} {unit}"

@@ -13,10 +13,12 @@ import trio
 from swarmctl.command_line import run
 from swarmctl.environment import Environment
 from swarmd.errors import Unavailable
+from swarmd.model import TaskState
+from swarmd.state.features import ORCHESTRATION
 from swarmd.wire import codec
 from swarmd.wire.frames import Headers
 from swarmd.wire.methods import Method
-from tests.unit.manager.control_api.api_world import World
+from tests.unit.manager.control_api.api_world import World, task_of
 from tests.unit.swarmctl.fake_daemon import Result
 
 
@@ -96,6 +98,44 @@ def test_lost_replies_do_not_make_a_change_happen_twice(swarm: Swarm) -> None:
     assert swarm.run("service", "rm", "web").out == f"{id}\n"
 
 
+def test_services_of_every_mode(swarm: Swarm) -> None:
+    swarm.world.raise_feature_level(ORCHESTRATION)
+    assert create(swarm, "all", "--mode", "global").code == 0
+    assert create(swarm, "jobs", "--mode", "replicated-job", "--replicas", "20", "--max-concurrent", "5").code == 0
+    assert create(swarm, "each", "--mode", "global-job", "--follow-nodes").code == 0
+    assert swarm.run("service", "scale", "jobs=30").code == 0
+    listed = json.loads(swarm.run("service", "ls", "-o", "json").out)
+    assert [(one["spec"]["name"], one["desired"]) for one in listed] == [("all", 2), ("each", 2), ("jobs", 30)]
+    assert "0/30 completed" in swarm.run("service", "inspect", "jobs").out
+
+
+def test_an_update_its_rollback_and_the_way_back(swarm: Swarm) -> None:
+    swarm.world.raise_feature_level(ORCHESTRATION)
+    create(swarm, "web", "--update-failure-action", "rollback", "--update-order", "start-first")
+    assert swarm.run("service", "update", "web", "--image", "redis:7", "--update-max-failure-ratio", "0.5").code == 0
+    swarm.replies_lost = 1
+    assert swarm.run("service", "rollback", "web").code == 0
+    service = json.loads(swarm.run("service", "inspect", "web", "-o", "json").out)
+    assert service["spec"]["task"]["container"]["image"] == "redis"
+    assert service["spec"]["update"] | {"max_failure_ratio": 0.0} == service["spec"]["update"]
+    assert (service["spec_version"], service["update_status"]["state"]) == (3, "ROLLBACK_STARTED")
+    assert swarm.run("service", "update", "web", "--rollback").code == 0
+    assert "redis:7" in swarm.run("service", "inspect", "web").out
+
+
+def test_why_and_rebalance_of_a_service(swarm: Swarm) -> None:
+    swarm.world.raise_feature_level(ORCHESTRATION)
+    id = create(swarm, "web", "--replicas", "2").out.strip()
+    swarm.world.add_tasks([task_of("t" * 25, id, state=TaskState.PENDING)])
+    assert "host-w1  ready   not yet back in session" in swarm.run("service", "why", "web").out
+    assert "is PENDING and has no node" in swarm.run("task", "why", "web.1").out
+    assert "not as its spec says yet" in swarm.run("service", "rebalance", "web", "--plan").err
+    create(swarm, "idle", "--replicas", "0")
+    assert swarm.run("service", "rebalance", "idle", "--plan").code == 0
+    result = swarm.run("service", "rebalance", "idle")
+    assert (result.code, result.err) == (0, "service idle is spread already: no moves\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -117,6 +157,14 @@ def test_lost_replies_do_not_make_a_change_happen_twice(swarm: Swarm) -> None:
         ("service update web --name other", 1, "cannot be renamed"),
         ("service update nobody --replicas 2", 3, "not found"),
         ("service rm nobody", 3, "not found"),
+        ("service rollback web", 4, "does not have a previous spec"),
+        ("service rollback web --version 9", 4, "out of sequence"),
+        ("service rebalance web --max-moves -1", 2, "negative"),
+        ("service scale web=-1", 2, '"web=-1"'),
+        ("service why nobody", 3, "not found"),
+        ("task why web.9", 3, "not found"),
+        ("service create --name api --image redis --update-max-failure-ratio 2", 2, "ratio"),
+        ("service create --name api --image redis --mode replicated-job --max-concurrent -1", 2, "negative"),
         ("service inspect wbe", 3, 'service "wbe" not found'),
         ("task inspect web.9", 3, "not found"),
         ("cluster inspect other", 3, "not found"),

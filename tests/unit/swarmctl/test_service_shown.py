@@ -266,6 +266,20 @@ def test_ps_names_nodes_where_there_are_no_slots_and_iterations_of_jobs(daemon: 
     assert [" ".join(line.split()[1:3]) for line in lines] == ["web.node-1 redis", "\\_ web.node-1", "web.node-2 redis"]
 
 
+def test_what_a_job_completed_is_listed_with_all_alone(daemon: FakeDaemon) -> None:
+    view = of_mode(daemon.services[0], ReplicatedJob(total_completions=2))
+    daemon.services[0] = view
+    done = TaskStatus(state=TaskState.COMPLETE, at=NOW - 5)
+    daemon.tasks = [
+        task_for(view, "j1", 1, node=daemon.nodes[0], desired_state=TaskState.COMPLETE, status=done),
+        task_for(view, "j2", 2, node=daemon.nodes[0], desired_state=TaskState.COMPLETE),
+    ]
+    assert daemon.run("task", "ls", "-q").out == f"{id_of('j2')}\n"
+    assert daemon.run("task", "ls", "-aq").out == f"{id_of('j1')}\n{id_of('j2')}\n"
+    assert id_of("j1") not in daemon.run("service", "inspect", "web").out
+    assert "COMPLETE 5 seconds ago" in daemon.run("service", "ps", "web").out
+
+
 def test_ps_of_several_goes_on_after_an_unknown_one(daemon: FakeDaemon) -> None:
     result = daemon.run("service", "ps", "nope", "web")
     assert result.code == 3

@@ -86,7 +86,7 @@ ROOMY = Resources(nano_cpus=2 * 10**9, memory_bytes=1 << 30, generic=(GenericRes
         ({"resources": reserving(nano_cpus=3 * 10**9 // 2)}, ("resources", "cpu: needs 1.5, 1 of 2 free")),
         (
             {"resources": reserving(nano_cpus=2 * 10**9, memory_bytes=2 << 30)},
-            ("resources", "cpu: needs 2, 1 of 2 free; memory: needs 2048 MiB, 1024 MiB of 1024 MiB free"),
+            ("resources", "cpu: needs 2, 1 of 2 free; memory: needs 2 GiB, 1 GiB of 1 GiB free"),
         ),
         (
             {"resources": reserving(generic=(GenericResource(kind="gpu", amount=3),))},
