@@ -7,7 +7,7 @@ many failed in a row before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from swarmd.model import RestartCondition, Task, TaskSpec, TaskState
@@ -23,11 +23,11 @@ HEALTHY_S: Final = 600.0
 """A task that ran for so long and then fails is the first of a new row."""
 
 
-def may_restart(task: Task, earlier: Iterable[Task]) -> bool:
+def may_restart(task: Task, earlier: Sequence[Task]) -> bool:
     """Whether the policy lets something replace `task`, which stopped or must leave its node.
 
-    `earlier` are the slot's other tasks. Only tasks that ended by themselves use up attempts: neither an eviction nor a
-    lost node does. The window is reckoned from when tasks ended, so a delay longer than the window changes nothing.
+    `earlier` are the slot's tasks before it, in order of creation. Only tasks that ended by themselves use up attempts:
+    neither an eviction nor a lost node does.
     """
     policy = task.spec.restart
     if policy.condition is RestartCondition.NONE:
@@ -36,10 +36,23 @@ def may_restart(task: Task, earlier: Iterable[Task]) -> bool:
         return False
     if not policy.max_attempts or not ended_by_itself(task):
         return True
-    ends = [reported_at(other) for other in earlier if ended_by_itself(other) and other.spec == task.spec]
-    if policy.window_s:
-        ends = [end for end in ends if end > reported_at(task) - policy.window_s]
-    return len(ends) < policy.max_attempts
+    return _ends_in_window(task, earlier) < policy.max_attempts
+
+
+def _ends_in_window(task: Task, earlier: Sequence[Task]) -> int:
+    """How many of `earlier` ended by themselves, under the same template, in the window before the end of `task`.
+
+    The window slides with the ends, and stands still while a restart is held for its delay: else a delay above the
+    window, which repeated failures lead to by themselves, would lift the limit.
+    """
+    window_s, count, held_s, successor = task.spec.restart.window_s, 0, 0.0, task
+    for other in reversed(earlier):
+        if ended_by_itself(other) and other.spec == task.spec:
+            if successor.spec == task.spec:
+                held_s += back_off_s(other.spec.restart.delay_s, successor.failures)
+            count += not window_s or reported_at(task) - reported_at(other) - held_s < window_s
+        successor = other
+    return count
 
 
 def start_at(created_at: float, task: Task, predecessor: Task | None, find_node: FindNode) -> float:

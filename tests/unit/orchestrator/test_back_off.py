@@ -111,6 +111,29 @@ def test_a_task_that_fails_before_it_is_released_counts_too() -> None:
     assert (next_one.failures, next_one.desired_state) == (3, S.READY)
 
 
+def test_the_window_stands_still_while_a_restart_is_held() -> None:
+    world = ModesWorld()
+    world.add_node("n1")
+    world.run(Replicated(replicas=1), restart=RestartPolicy(max_attempts=4, window_s=30, delay_s=5))
+    world.settle()
+    for _ in range(4):
+        crash(world, after_s=1)
+    (task,) = world.running()
+    world.move(task, S.FAILED)
+    world.settle()
+    assert world.wanted() == [], "75 s of delays, 4 s of running"
+
+
+def test_what_ran_for_longer_than_the_window_has_all_attempts_again() -> None:
+    world = ModesWorld()
+    world.add_node("n1")
+    world.run(Replicated(replicas=1), restart=RestartPolicy(max_attempts=1, window_s=30, delay_s=5))
+    world.settle()
+    for _ in range(6):
+        crash(world, after_s=31)
+    assert len(world.running()) == 1
+
+
 @pytest.mark.parametrize(
     ("delay_s", "failures", "expected"),
     [(5, 0, 5), (5, 1, 5), (5, 2, 10), (5, 7, 300), (5, 10_000, 300), (0, 1, 0), (0, 2, 2), (0, 3, 4), (900, 5, 900)],

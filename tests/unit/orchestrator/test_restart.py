@@ -165,8 +165,9 @@ def test_only_ends_within_the_window_count() -> None:
     assert world.running() == []
 
 
-def test_a_delay_longer_than_the_window_does_not_make_attempts_unlimited() -> None:
-    world = running_world(RestartPolicy(max_attempts=2, window_s=30, delay_s=12))
+@pytest.mark.parametrize("delay_s", [12, 30, 300])
+def test_a_delay_longer_than_the_window_does_not_make_attempts_unlimited(delay_s: float) -> None:
+    world = running_world(RestartPolicy(max_attempts=2, window_s=30, delay_s=delay_s))
     for _ in range(5):
         fail_all(world)
         world.settle()
