@@ -150,6 +150,9 @@ class Life:
             await self.users.settle(service)
         await trio.sleep(CALM_S)
         check_converged(self.log.state, history=DEFAULT_TASK_HISTORY)
+        await self.users.fill_a_node()
+        await trio.sleep(CALM_S)
+        check_converged(self.log.state, history=DEFAULT_TASK_HISTORY)
         await self._lose_one()
         check_converged(self.log.state, history=DEFAULT_TASK_HISTORY)
         index = self.log.state.index

@@ -39,7 +39,7 @@ MUTANTS = (
     Mutant("replacements do not wait", range(30), _replaces(slot_pass, "release_at", _released_at_once)),
     Mutant("drained nodes keep their tasks", range(30), _replaces(slot_pass, "evicts", lambda node: False)),
     Mutant("records of running tasks are reaped", range(30), _replaces(history, "has_ended", lambda task: True)),
-    Mutant("what ended tasks held is not given back", range(50, 150), _replaces(NodeTable, "refund", _nothing)),
+    Mutant("what ended tasks held is not given back", range(30), _replaces(NodeTable, "refund", _nothing)),
     Mutant("tasks charge nothing", range(30), _replaces(NodeTable, "charge", _nothing)),
     Mutant("parked tasks are forgotten", range(35, 150), _replaces(WaitingTasks, "unpark_all", _nothing)),
     Mutant(

@@ -216,6 +216,17 @@ class Users:
             await trio.sleep(0.5)
         raise AssertionError(f"nobody could update {spec.name}")
 
+    async def fill_a_node(self) -> None:
+        """Ask for one task as large as the largest node, which nothing else reserves anything of by now."""
+        memory = max((node.description.resources.memory_bytes for node in self._log.state.nodes()), default=0)
+        reservations = ResourceLimits(memory_bytes=memory)
+        task = TaskSpec(container=ContainerSpec(image=SOUND), resources=ResourceRequirements(reservations=reservations))
+        for _ in range(TRIES_MAX):
+            if await self.ask(SERVICE_CREATE, CreateService(spec=ServiceSpec(name="large", task=task))) is not None:
+                return
+            await trio.sleep(0.5)
+        raise AssertionError("nobody could create a service")
+
     # -- nodes -------------------------------------------------------------------------------------------------------
     async def operate(self) -> None:
         """One thing that somebody does with a node."""
