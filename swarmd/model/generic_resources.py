@@ -16,6 +16,9 @@ TEXT_CHARACTERS_MAX: Final = 64 << 10
 KINDS_MAX: Final = 256
 NAME_CHARACTERS_MAX: Final = 256
 
+RESERVED_KINDS: Final = ("cpu", "memory")
+"""What every node has anyway."""
+
 _KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _AMOUNT = re.compile(r"[+-]?[0-9]{1,20}")
 _HINT: Final = "write KIND=NUMBER or KIND=NAME, separated by commas: licence=3,gpu=UUID1,gpu=UUID2"
@@ -45,6 +48,10 @@ def check_kind(kind: str, field: str) -> None:
     """Raise `Invalid` unless it can name a kind."""
     if len(kind) > NAME_CHARACTERS_MAX or _KIND.fullmatch(kind) is None:
         raise Invalid(f"{quote(kind)} is not a legal kind of resource", field=field, hint="letters, digits, _ . and -")
+    if kind in RESERVED_KINDS:
+        raise Invalid(
+            f"{kind} is not a generic resource", field=field, hint="reserve it as such, or choose a name of its own"
+        )
 
 
 def format_generic_resources(resources: Iterable[GenericResource]) -> str:

@@ -22,7 +22,6 @@ from swarmd.model.checks import (
     check_text,
 )
 from swarmd.model.image import image_problem
-from swarmd.model.placement import Placement
 from swarmd.model.quote import quote
 from swarmd.model.specs import (
     ClusterSpec,
@@ -39,6 +38,7 @@ from swarmd.model.specs import (
 from swarmd.model.validate_ca import check_ca
 from swarmd.model.validate_endpoint import check_endpoint
 from swarmd.model.validate_mode import REPLICAS_MAX, check_mode
+from swarmd.model.validate_placement import check_generic_reservations, check_log_driver, check_placement
 from swarmd.model.validate_references import check_references
 from swarmd.model.validate_update import check_update_config
 
@@ -76,7 +76,8 @@ def validate_service_spec(spec: ServiceSpec) -> None:
     check_references(spec.task.container, "$.task.container")
     _check_resources(spec.task.resources, "$.task.resources")
     _check_restart(spec.task.restart, "$.task.restart")
-    _check_placement(spec.task.placement, "$.task.placement")
+    check_log_driver(spec.task.log_driver, "$.task.log_driver")
+    check_placement(spec.task.placement, "$.task.placement")
     check_integer(spec.task.force_update, "$.task.force_update", "the force counter")
     check_update_config(spec.update, "$.update", "update")
     check_update_config(spec.rollback, "$.rollback", "rollback")
@@ -168,12 +169,6 @@ def _check_not_offered(service: ServiceSpec) -> None:
     spec = service.task
     for field, value in (
         ("$.task.networks", spec.networks),
-        ("$.task.log_driver", spec.log_driver),
-        ("$.task.placement.preferences", spec.placement.preferences),
-        ("$.task.placement.platforms", spec.placement.platforms),
-        ("$.task.placement.strategy", spec.placement.strategy),
-        ("$.task.resources.limits.generic", spec.resources.limits.generic),
-        ("$.task.resources.reservations.generic", spec.resources.reservations.generic),
     ):
         if value:
             what = field.rpartition(".")[2]
@@ -228,6 +223,11 @@ def _check_stop_signal(text: str, path: str) -> None:
 def _check_resources(spec: ResourceRequirements, path: str) -> None:
     _check_amounts(spec.limits, f"{path}.limits")
     _check_amounts(spec.reservations, f"{path}.reservations")
+    if spec.limits.generic:
+        raise Invalid(
+            "generic resources cannot be limited", field=f"{path}.limits.generic", hint="they are reserved alone"
+        )
+    check_generic_reservations(spec.reservations.generic, f"{path}.reservations.generic")
     limit, reservation = spec.limits.memory_bytes, spec.reservations.memory_bytes
     if limit and reservation > limit:
         raise Invalid(
@@ -252,15 +252,6 @@ def _check_restart(spec: RestartPolicy, path: str) -> None:
     check_duration(spec.delay_s, f"{path}.delay_s", "the restart delay")
     check_duration(spec.window_s, f"{path}.window_s", "the restart window")
     check_integer(spec.max_attempts, f"{path}.max_attempts", "the number of restart attempts")
-
-
-def _check_placement(spec: Placement, path: str) -> None:
-    if spec.constraints:
-        raise Invalid("placement constraints are not evaluated yet", field=f"{path}.constraints", hint="leave them out")
-    if spec.max_replicas:
-        raise Invalid(
-            "a limit of replicas per node is not evaluated yet", field=f"{path}.max_replicas", hint="leave it out"
-        )
 
 
 def _check_raft(spec: RaftConfig, path: str) -> None:

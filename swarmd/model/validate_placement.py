@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from swarmd.errors import Invalid
-from swarmd.model.checks import check_integer, check_text
+from swarmd.model.checks import check_integer, check_labels, check_text
+from swarmd.model.common import Driver
 from swarmd.model.constraints import ENGINE_LABEL, NODE_LABEL, parse_constraint
 from swarmd.model.generic_resources import check_kind
 from swarmd.model.placement import GenericResource, Placement, Platform
@@ -17,6 +18,7 @@ PLATFORMS_MAX: Final = 64
 GENERIC_MAX: Final = 64
 PLATFORM_BYTES_MAX: Final = 64
 LABEL_BYTES_MAX: Final = 256
+DRIVER_BYTES_MAX: Final = 256
 MAX_REPLICAS_MAX: Final = 1_000_000
 
 
@@ -52,6 +54,16 @@ def check_generic_reservations(reservations: tuple[GenericResource, ...], path: 
         check_integer(resource.amount, f"{field}.amount", f"the amount of {resource.kind}")
         if resource.amount == 0:
             raise Invalid(f"no {resource.kind} at all is asked for", field=f"{field}.amount", hint="1 or more")
+
+
+def check_log_driver(driver: Driver | None, path: str) -> None:
+    """Raise `Invalid` unless a node's engine could be told to log by it. An empty name leaves the engine's own."""
+    if driver is None:
+        return
+    check_text(driver.name, f"{path}.name", DRIVER_BYTES_MAX)
+    if not driver.name.isprintable():
+        raise Invalid("a driver's name holds no control characters", field=f"{path}.name")
+    check_labels(driver.options, f"{path}.options")
 
 
 def _check_descriptor(text: str, path: str) -> None:

@@ -35,9 +35,14 @@ def mask_of(numbers: Iterable[int], size: int) -> int:
 
 def move_bits(masks: dict[int, int], bits: int, old: int, new: int) -> None:
     """Move `bits` from `masks[old]` to `masks[new]`; empty masks are dropped."""
-    left = masks.get(old, 0) & ~bits
-    if left:
-        masks[old] = left
-    else:
-        masks.pop(old, None)
+    drop_bits(masks, bits, old)
     masks[new] = masks.get(new, 0) | bits
+
+
+def drop_bits(masks: dict[int, int], bits: int, key: int) -> None:
+    """Take `bits` out of `masks[key]`; an empty mask is dropped."""
+    left = masks.get(key, 0) & ~bits
+    if left:
+        masks[key] = left
+    else:
+        masks.pop(key, None)

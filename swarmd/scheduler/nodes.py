@@ -7,16 +7,23 @@ under the next leader; a removed node leaves a hole.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
-from swarmd.model import Availability, Membership, Node, NodeDescription, NodeState
-from swarmd.scheduler.masks import mask_of, move_bits
+from swarmd.model import Availability, GenericResource, Membership, Node, NodeDescription, NodeState, Resources
+from swarmd.model.constraints import Constraint
+from swarmd.scheduler.attributes import Attributes
+from swarmd.scheduler.generic import GenericStock
+from swarmd.scheduler.masks import drop_bits, mask_of, move_bits, numbers_of
+from swarmd.scheduler.node_info import NodeInfo, ServiceCounts
+from swarmd.scheduler.ports import HostPorts
 from swarmd.scheduler.profile import Profile
 from swarmd.scheduler.room import Room
+from swarmd.scheduler.traits import Traits
 
 _STATE_REASON = {NodeState.UNKNOWN: "unknown", NodeState.DOWN: "down", NodeState.DISCONNECTED: "disconnected"}
 _AVAILABILITY_REASON = {Availability.PAUSE: "paused", Availability.DRAIN: "drained"}
 _NO_DESCRIPTION = NodeDescription()
+_NOTHING = Resources()
 
 
 def unavailable_reason(node: Node) -> str:
@@ -34,45 +41,9 @@ def unavailable_reason(node: Node) -> str:
     return "without its engine" if node.description.engine_error else ""
 
 
-class NodeInfo:
-    """One node. `node` is None for a node that only tasks speak of: it is charged, and takes nothing."""
-
-    __slots__ = ("free_cpus", "free_memory", "id", "node", "number", "reason", "tasks", "total")
-
-    def __init__(self, id: str, number: int) -> None:
-        self.id = id
-        self.number = number
-        self.node: Node | None = None
-        self.reason = ""
-        self.free_cpus = 0
-        self.free_memory = 0
-        self.total = 0
-        """Active tasks, of all services."""
-        self.tasks = 0
-        """Charges, active or not: while there are some, the number stays taken."""
-
-
-class ServiceCounts:
-    """Active tasks of one service per node, and the same as masks."""
-
-    __slots__ = ("by_count", "counts")
-
-    def __init__(self) -> None:
-        self.counts: dict[int, int] = {}
-        self.by_count: dict[int, int] = {}
-
-    def change(self, number: int, delta: int) -> None:
-        """Node `number` runs `delta` more."""
-        old = self.counts.get(number, 0)
-        new = old + delta
-        bit = 1 << number
-        if new:
-            self.counts[number] = new
-            move_bits(self.by_count, bit, old, new)
-        else:
-            self.counts.pop(number, None)
-            move_bits(self.by_count, bit, old, 0)
-        self.by_count.pop(0, None)
+def _nature(node: Node) -> tuple[object, ...]:
+    """All of a node that placement or its explanation can depend on."""
+    return (node.spec, node.status, node.description, node.role)
 
 
 class NodeTable:
@@ -84,12 +55,19 @@ class NodeTable:
         self.everyone = 0
         self.available = 0
         self.reasons: Counter[str] = Counter()
-        self.features: dict[str, int] = {}
+        self.traits = Traits()
+        self.attributes = Attributes()
         self.levels: dict[int, int] = {}
         """Total of active tasks -> nodes."""
+        self.shares: dict[int, int] = {}
+        """Reserved share -> nodes."""
         self.cpus = Room()
         self.memory = Room()
+        self.generic = GenericStock()
+        self.ports = HostPorts()
         self.services: dict[str, ServiceCounts] = {}
+        self._largest: dict[tuple[str, int], int] = {}
+        """What `largest_free` found, until something is taken or given back."""
         for node in sorted(nodes, key=lambda n: (n.meta.created_at, n.id)):
             self.put(node)
 
@@ -108,6 +86,7 @@ class NodeTable:
             self.infos.append(info)
             bit = 1 << info.number
             self.levels[0] = self.levels.get(0, 0) | bit
+            self.shares[0] = self.shares.get(0, 0) | bit
             self.cpus.place(bit, 0)
             self.memory.place(bit, 0)
         return info
@@ -116,17 +95,14 @@ class NodeTable:
         """Take over a new or changed node; whether that can matter to placement or its explanation."""
         info = self.ensure(node.id)
         old = info.node
-        if old is not None and (old.spec, old.status, old.description) == (node.spec, node.status, node.description):
+        if old is not None and _nature(old) == _nature(node):
             info.node = node
             return False
         bit = 1 << info.number
         self._set_reason(info, bit, unavailable_reason(node))
-        self._set_features(bit, old, node)
-        capacity = node.description.resources
-        before = old.description.resources if old is not None else None
-        delta_cpus = capacity.nano_cpus - (before.nano_cpus if before else 0)
-        delta_memory = capacity.memory_bytes - (before.memory_bytes if before else 0)
-        self._change_free(info, delta_cpus, delta_memory)
+        self.traits.change(bit, old, node)
+        self._set_capacity(info, old.description.resources if old is not None else _NOTHING, node.description.resources)
+        self.attributes.put(info.number, node)
         info.node = node
         return True
 
@@ -140,29 +116,90 @@ class NodeTable:
             self._forget_reason(info.reason)
         self.everyone &= ~bit
         self.available &= ~bit
-        for name in info.node.description.features:
-            self.features[name] &= ~bit
-        resources = info.node.description.resources
-        self._change_free(info, -resources.nano_cpus, -resources.memory_bytes)
+        self.traits.change(bit, info.node, None)
+        self._set_capacity(info, info.node.description.resources, _NOTHING)
+        self.attributes.drop(info.number)
         info.node = None
         info.reason = ""
         self._release(info)
         return True
 
+    # -- attributes --------------------------------------------------------------------------------------------------
+    def meeting(self, constraint: Constraint) -> int:
+        """The nodes that meet the constraint."""
+        return self.attributes.meeting(constraint, self._nodes(), self.everyone)
+
+    def values(self, key: str) -> Mapping[str, set[int]]:
+        """Value of an attribute -> numbers of the nodes that have it."""
+        return self.attributes.values(key, self._nodes())
+
+    def value_of(self, key: str) -> Mapping[int, str]:
+        """Number of each node -> its value of an attribute."""
+        return self.attributes.value_of(key, self._nodes())
+
+    def value_mask(self, key: str, value: str) -> int:
+        """The nodes with this value of an attribute whose `values` were just asked for."""
+        return self.attributes.value_mask(key, value, len(self.infos))
+
+    def _nodes(self) -> Iterator[tuple[int, Node]]:
+        for info in self._by_id.values():
+            if info.node is not None:
+                yield info.number, info.node
+
+    def largest_free(self, kind: str, mask: int) -> tuple[NodeInfo, int]:
+        """Of the nodes of `mask`, not empty, the one with the most of a resource free, and how much that is."""
+        key = (kind, mask)
+        number = self._largest.get(key)
+        if number is None:
+            number = self._largest[key] = max(numbers_of(mask), key=lambda number: self.free(kind, number))
+        return self.infos[number], self.free(kind, number)
+
+    def free(self, kind: str, number: int) -> int:
+        """How much of a resource the node has free; negative if it is overcommitted."""
+        if kind == "cpu":
+            return self.infos[number].free_cpus
+        return self.infos[number].free_memory if kind == "memory" else self.generic.free(number, kind)
+
     # -- charges ---------------------------------------------------------------------------------------------------
-    def charge(self, info: NodeInfo, profile: Profile, service_id: str, *, is_active: bool) -> None:
-        """One task more on the node."""
+    def charge(
+        self,
+        info: NodeInfo,
+        profile: Profile,
+        service_id: str,
+        *,
+        is_active: bool,
+        generic: tuple[GenericResource, ...] = (),
+    ) -> None:
+        """One task more on the node, which holds `generic`."""
         info.tasks += 1
-        if profile.nano_cpus or profile.memory_bytes:
+        if profile.is_reserving:
             self._change_free(info, -profile.nano_cpus, -profile.memory_bytes)
+        if generic:
+            self._largest.clear()
+            self.generic.take(info.number, generic)
+        if profile.host_ports:
+            self.ports.take(info.number, profile.host_ports, service_id)
         if is_active:
             self.count(info, service_id, 1)
 
-    def refund(self, info: NodeInfo, profile: Profile, service_id: str, *, was_active: bool) -> None:
-        """One task less on the node."""
+    def refund(
+        self,
+        info: NodeInfo,
+        profile: Profile,
+        service_id: str,
+        *,
+        was_active: bool,
+        generic: tuple[GenericResource, ...] = (),
+    ) -> None:
+        """One task less on the node, which held `generic`."""
         info.tasks -= 1
-        if profile.nano_cpus or profile.memory_bytes:
+        if profile.is_reserving:
             self._change_free(info, profile.nano_cpus, profile.memory_bytes)
+        if generic:
+            self._largest.clear()
+            self.generic.give_back(info.number, generic)
+        if profile.host_ports:
+            self.ports.give_back(info.number, profile.host_ports, service_id)
         if was_active:
             self.count(info, service_id, -1)
         if info.node is None:
@@ -182,12 +219,14 @@ class NodeTable:
             del self.services[service_id]
 
     def charge_group(self, chosen: list[int], profile: Profile, service_id: str) -> None:
-        """One active task more for each occurrence of a node in `chosen`; masks move once per (level, gain)."""
+        """One active task more for each occurrence of a node in `chosen`; masks move once per (level, gain).
+
+        Not for profiles that take ports or generic resources.
+        """
         gains = Counter(chosen)
         service = self.services.setdefault(service_id, ServiceCounts()) if service_id else None
         total_moves: dict[tuple[int, int], list[int]] = {}
         count_moves: dict[tuple[int, int], list[int]] = {}
-        has_reservations = bool(profile.nano_cpus or profile.memory_bytes)
         for number, gain in gains.items():
             info = self.infos[number]
             info.tasks += gain
@@ -197,7 +236,7 @@ class NodeTable:
                 old = service.counts.get(number, 0)
                 count_moves.setdefault((old, gain), []).append(number)
                 service.counts[number] = old + gain
-            if has_reservations:
+            if profile.is_reserving:
                 self._change_free(info, -gain * profile.nano_cpus, -gain * profile.memory_bytes)
         self._move_all(self.levels, total_moves)
         if service is not None:
@@ -226,15 +265,10 @@ class NodeTable:
         if not self.reasons[reason]:
             del self.reasons[reason]
 
-    def _set_features(self, bit: int, old: Node | None, new: Node) -> None:
-        before = old.description.features if old is not None else ()
-        after = new.description.features
-        if before == after:
-            return
-        for name in before:
-            self.features[name] &= ~bit
-        for name in after:
-            self.features[name] = self.features.get(name, 0) | bit
+    def _set_capacity(self, info: NodeInfo, old: Resources, new: Resources) -> None:
+        self.generic.describe(info.number, old.generic, new.generic)
+        info.cpus, info.memory = new.nano_cpus, new.memory_bytes
+        self._change_free(info, new.nano_cpus - old.nano_cpus, new.memory_bytes - old.memory_bytes)
 
     def _change_free(self, info: NodeInfo, cpus: int, memory: int) -> None:
         if cpus:
@@ -243,17 +277,19 @@ class NodeTable:
         if memory:
             self.memory.change(info.number, info.free_memory, info.free_memory + memory)
             info.free_memory += memory
+        self._largest.clear()
+        share = info.share_after(0, 0)
+        if share != info.share:
+            move_bits(self.shares, 1 << info.number, info.share, share)
+            info.share = share
 
     def _release(self, info: NodeInfo) -> None:
         """Forget a node that neither exists nor has charges. Its number stays a hole."""
         if info.tasks:
             return
         bit = 1 << info.number
-        left = self.levels.get(info.total, 0) & ~bit
-        if left:
-            self.levels[info.total] = left
-        else:
-            self.levels.pop(info.total, None)
+        drop_bits(self.levels, bit, info.total)
+        drop_bits(self.shares, bit, info.share)
         self.cpus.drop(bit, info.free_cpus)
         self.memory.drop(bit, info.free_memory)
         del self._by_id[info.id]

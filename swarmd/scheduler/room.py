@@ -20,6 +20,11 @@ class Room:
     def __init__(self) -> None:
         self._masks: dict[int, int] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no node is in it."""
+        return not self._masks
+
     def place(self, bit: int, free: int) -> None:
         """A node appears with `free`."""
         key = octave(free)

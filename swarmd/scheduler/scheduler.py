@@ -7,28 +7,32 @@ from itertools import islice
 
 import msgspec
 
-from swarmd.model import Node, Task, TaskState
-from swarmd.scheduler.explain import explain
+from swarmd.model import GenericResource, Node, PlacementFailure, Task, TaskState
+from swarmd.scheduler.explain import explain, failure_of
 from swarmd.scheduler.failures import FailureLog
-from swarmd.scheduler.nodes import NodeInfo, NodeTable
+from swarmd.scheduler.node_info import NodeInfo
+from swarmd.scheduler.nodes import NodeTable
 from swarmd.scheduler.profile import Profile, Profiles
-from swarmd.scheduler.spread import best_node, is_group, level_out
+from swarmd.scheduler.spread import best_node, is_group
+from swarmd.scheduler.tree import choose
 from swarmd.scheduler.waiting import Group, GroupKey, WaitingTasks
 
 
 class Placement(msgspec.Struct, frozen=True, gc=False):
-    """`task_id` goes to `node_id`; `base` is the task's version the decision was based on."""
+    """`task_id` goes to `node_id`, where it gets `generic`; `base` is the task's version the decision was based on."""
 
     task_id: str
     base: int
     node_id: str
+    generic: tuple[GenericResource, ...] = ()
 
 
 class Unplaced(msgspec.Struct, frozen=True, gc=False):
-    """Why a task stays PENDING: a bounded summary, written only when it changes."""
+    """Why a task stays PENDING: a bounded summary, written only when its line changes, and the same in numbers."""
 
     task_id: str
     explanation: str
+    failure: PlacementFailure
 
 
 class _Charge(msgspec.Struct, gc=False):
@@ -38,6 +42,7 @@ class _Charge(msgspec.Struct, gc=False):
     profile: Profile
     service_id: str
     is_active: bool
+    generic: tuple[GenericResource, ...] = ()
 
 
 class Scheduler:
@@ -99,7 +104,7 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether a pass could place something that the last one could not."""
-        return bool(self._waiting.ready) or (self._is_touched and self._waiting.has_parked)
+        return self._waiting.has_ready or (self._is_touched and self._waiting.has_parked)
 
     @property
     def waiting_count(self) -> int:
@@ -123,13 +128,13 @@ class Scheduler:
         placed: list[Placement] = []
         unplaced: list[Unplaced] = []
         budget = limit
-        while self._waiting.ready and budget > 0:
-            key, group = next(iter(self._waiting.ready.items()))
+        while budget > 0 and (first := self._waiting.first()) is not None:
+            key, group = first
             wanted = min(budget, len(group.tasks))
             got = self._place_group(key, group, wanted, now, placed)
             budget -= got
             if not group.tasks:
-                del self._waiting.ready[key]
+                self._waiting.close(key)
             elif got < wanted:
                 budget -= self._explain_group(key, group, budget, unplaced)
         return placed, unplaced
@@ -144,37 +149,47 @@ class Scheduler:
     def _place_group(self, key: GroupKey, group: Group, wanted: int, now: float, placed: list[Placement]) -> int:
         service_id, spec_version, profile = key
         failing = self._failures.failing((service_id, spec_version), now)
-        if is_group(wanted, len(self._nodes)):
-            chosen = level_out(self._nodes, profile, service_id, failing, wanted)
-            if chosen:
+        if profile.preferences or profile.is_packed or is_group(wanted, len(self._nodes)):
+            chosen = choose(self._nodes, profile, service_id, failing, wanted)
+            is_charged = not (profile.generic or profile.host_ports)
+            if chosen and is_charged:
                 self._nodes.charge_group(chosen, profile, service_id)
-            self._decide(key, group, [self._nodes.infos[number] for number in chosen], placed)
+            infos = [self._nodes.infos[number] for number in chosen]
+            self._decide(key, group, infos, placed, is_charged=is_charged)
             return len(chosen)
         for got in range(wanted):
             info = best_node(self._nodes, profile, service_id, failing)
             if info is None:
                 return got
-            self._nodes.charge(info, profile, service_id, is_active=True)
-            self._decide(key, group, [info], placed)
+            self._decide(key, group, [info], placed, is_charged=False)
         return wanted
 
-    def _decide(self, key: GroupKey, group: Group, infos: list[NodeInfo], placed: list[Placement]) -> None:
-        """Record that the group's oldest tasks go to `infos`, whose nodes are charged already."""
+    def _decide(
+        self, key: GroupKey, group: Group, infos: list[NodeInfo], placed: list[Placement], *, is_charged: bool
+    ) -> None:
+        """Record that the group's oldest tasks go to `infos`, and charge the nodes unless they are charged already."""
         service_id, _, profile = key
+        generic: tuple[GenericResource, ...] = ()
         for waiting, info in zip(list(islice(group.tasks.values(), len(infos))), infos, strict=True):
+            if profile.generic:
+                generic = self._nodes.generic.claim(info.number, profile.generic)
+            if not is_charged:
+                self._nodes.charge(info, profile, service_id, is_active=True, generic=generic)
             del group.tasks[waiting.id]
             group.untold.pop(waiting.id, None)
             waiting.is_decided = True
-            self._charges[waiting.id] = _Charge(info, profile, service_id, True)  # noqa: FBT003
-            placed.append(Placement(waiting.id, waiting.version, info.id))
+            self._charges[waiting.id] = _Charge(info, profile, service_id, True, generic)  # noqa: FBT003
+            placed.append(Placement(waiting.id, waiting.version, info.id, generic))
 
     def _explain_group(self, key: GroupKey, group: Group, budget: int, unplaced: list[Unplaced]) -> int:
         service_id, _, profile = key
         group.explain(explain(self._nodes, profile, service_id))
         told = group.take_untold(budget)
-        unplaced += [Unplaced(waiting.id, group.explanation) for waiting in told]
+        if told:
+            failure = failure_of(self._nodes, profile, service_id)
+            unplaced += [Unplaced(waiting.id, group.explanation, failure) for waiting in told]
         if group.untold:  # out of budget: last in the queue, to be told the rest
-            self._waiting.ready.move_to_end(key)
+            self._waiting.postpone(key)
         else:
             self._waiting.park(key)
         return max(1, len(told))
@@ -196,13 +211,16 @@ class Scheduler:
         self._refund(task.id)
         info = self._nodes.ensure(task.node_id)
         profile = self._profiles.of(task)
-        self._nodes.charge(info, profile, task.service_id, is_active=is_active)
-        self._charges[task.id] = _Charge(info, profile, task.service_id, is_active)
+        generic = task.assigned_generic_resources
+        self._nodes.charge(info, profile, task.service_id, is_active=is_active, generic=generic)
+        self._charges[task.id] = _Charge(info, profile, task.service_id, is_active, generic)
 
     def _refund(self, task_id: str) -> None:
         charge = self._charges.pop(task_id, None)
         if charge is not None:
-            self._nodes.refund(charge.info, charge.profile, charge.service_id, was_active=charge.is_active)
+            self._nodes.refund(
+                charge.info, charge.profile, charge.service_id, was_active=charge.is_active, generic=charge.generic
+            )
             self._is_touched = True
 
     def _note_failure(self, task: Task, now: float) -> None:

@@ -61,11 +61,22 @@ class WaitingTasks:
     def __init__(self) -> None:
         self._tasks: dict[str, WaitingTask] = {}
         # Ordered: taking the first of a plain dict walks over all that were deleted before it.
-        self.ready: OrderedDict[GroupKey, Group] = OrderedDict()
+        self._bound: OrderedDict[GroupKey, Group] = OrderedDict()
+        """Ready groups of tasks that have only one node to go to: those come first."""
+        self._free: OrderedDict[GroupKey, Group] = OrderedDict()
         self._parked: dict[GroupKey, Group] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether some group is worth a try."""
+        return bool(self._bound or self._free)
+
+    def first(self) -> tuple[GroupKey, Group] | None:
+        """The ready group that is to be tried next."""
+        return next(iter((self._bound or self._free).items()), None)
 
     @property
     def has_parked(self) -> bool:
@@ -103,7 +114,7 @@ class WaitingTasks:
         waiting = self._tasks.pop(id, None)
         if waiting is None or waiting.is_decided:
             return waiting
-        both: tuple[MutableMapping[GroupKey, Group], ...] = (self.ready, self._parked)
+        both: tuple[MutableMapping[GroupKey, Group], ...] = (self._queue(waiting.group), self._parked)
         for groups in both:
             group = groups.get(waiting.group)
             if group is not None and id in group.tasks:
@@ -113,14 +124,26 @@ class WaitingTasks:
                     del groups[waiting.group]
         return waiting
 
+    def close(self, key: GroupKey) -> None:
+        """All tasks of the ready group are decided."""
+        del self._queue(key)[key]
+
+    def postpone(self, key: GroupKey) -> None:
+        """The ready group is to be tried after the others."""
+        self._queue(key).move_to_end(key)
+
     def park(self, key: GroupKey) -> None:
         """The group fits nowhere for now."""
-        self._parked[key] = self.ready.pop(key)
+        self._parked[key] = self._queue(key).pop(key)
 
     def unpark_all(self) -> None:
         """Something changed: every parked group is worth a try."""
-        self.ready.update(self._parked)
+        for key, group in self._parked.items():
+            self._queue(key)[key] = group
         self._parked.clear()
+
+    def _queue(self, key: GroupKey) -> OrderedDict[GroupKey, Group]:
+        return self._bound if key[2].node_id else self._free
 
     def _untell(self, waiting: WaitingTask, err: str) -> None:
         """The task's stored explanation is `err`."""
@@ -128,12 +151,13 @@ class WaitingTasks:
         group = self._parked.get(waiting.group)
         if group is not None and err != group.explanation and not waiting.is_decided:
             group.untold[waiting.id] = waiting
-            self.ready[waiting.group] = self._parked.pop(waiting.group)
+            self._queue(waiting.group)[waiting.group] = self._parked.pop(waiting.group)
 
     def _enqueue(self, waiting: WaitingTask) -> None:
-        group = self.ready.get(waiting.group)
+        queue = self._queue(waiting.group)
+        group = queue.get(waiting.group)
         if group is None:
             group = self._parked.pop(waiting.group) if waiting.group in self._parked else Group()
-            self.ready[waiting.group] = group
+            queue[waiting.group] = group
         group.tasks[waiting.id] = waiting
         group.untold[waiting.id] = waiting

@@ -60,7 +60,9 @@ TESTED_THROUGH: Final[dict[str, tuple[str, ...]]] = {
     "unit/pki/test_authority.py": ("pki.pem",),
     "unit/raft/test_replication.py": ("raft.core", "raft.gate", "raft.outbox", "raft.standing", "raft.types"),
     "unit/scheduler/test_scheduler.py": (
-        *("scheduler.explain", "scheduler.masks", "scheduler.room", "scheduler.spread", "scheduler.waiting"),
+        *("scheduler.masks", "scheduler.room", "scheduler.spread", "scheduler.waiting", "scheduler.node_info"),
+        *("scheduler.filters", "scheduler.traits", "scheduler.attributes", "scheduler.pack", "scheduler.tree"),
+        *("scheduler.explain", "scheduler.details", "scheduler.remedy"),
     ),
     "unit/node/test_inspection.py": ("storage.log_copy",),
     "unit/state/test_conflicts.py": ("state.judge",),

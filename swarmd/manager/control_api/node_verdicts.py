@@ -47,7 +47,7 @@ def _resources(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, st
             ("cpu", wanted.nano_cpus, has.nano_cpus, usage.nano_cpus, _cpus),
             ("memory", wanted.memory_bytes, has.memory_bytes, usage.memory_bytes, _size),
         )
-        if need > total - used
+        if need and need > total - used  # an overcommitted node still takes what asks for none of it
     ]
     lacking += _lacking_generic(has, usage, task)
     return ("resources", "; ".join(lacking)) if lacking else None
@@ -65,7 +65,7 @@ def _lacking_generic(has: Resources, usage: Usage, task: Task) -> list[str]:
 
 
 def _plugins(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str] | None:
-    driver = task.log_driver or task.spec.log_driver
+    driver = task.spec.log_driver or task.log_driver
     if driver is None or driver.name in ("", "none"):
         return None
     loggers = {plugin.name.removesuffix(":latest") for plugin in node.description.plugins if plugin.type == "Log"}

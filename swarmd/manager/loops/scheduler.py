@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import trio
+from msgspec.structs import replace
 
 from swarmd.errors import Conflict, ResourceExhausted
 from swarmd.manager.loops.feed import Feed
 from swarmd.manager.proposer import Store
-from swarmd.model import Node, Task, TaskState, TaskStatus
+from swarmd.model import Node, PlacementFailure, Task, TaskState, TaskStatus
 from swarmd.scheduler import Placement, Scheduler, Unplaced
 from swarmd.state.batch import batches
 from swarmd.state.command import Table
+from swarmd.state.features import ORCHESTRATION
 from swarmd.state.transaction import Transaction
 from swarmd.state.watch import Event, Route
 
@@ -33,6 +35,8 @@ SLICE: Final = 256
 """Tasks or events taken in without a pause: about 1 ms."""
 CHUNK_MIN: Final = 1000
 """Tasks decided without a pause, or an eighth of the nodes if that is more (performance-scheduler 4)."""
+WHOLE_TASK_BYTES: Final = 4_096
+"""What a whole task is taken to weigh in a batch; a heavier batch is halved until it fits."""
 WRITES_MAX: Final = 4
 """Batches in flight at a time."""
 
@@ -111,15 +115,15 @@ class SchedulerLoop:
 
     async def _write(self, placed: Sequence[Placement], unplaced: Sequence[Unplaced]) -> None:
         limiter = trio.CapacityLimiter(WRITES_MAX)
-        by_explanation: dict[str, list[str]] = {}
+        by_explanation: dict[tuple[str, PlacementFailure], list[str]] = {}
         for decision in unplaced:
-            by_explanation.setdefault(decision.explanation, []).append(decision.task_id)
+            by_explanation.setdefault((decision.explanation, decision.failure), []).append(decision.task_id)
         async with trio.open_nursery() as nursery:
-            for group in batches(placed):
+            for group in batches(placed, bytes_of=_bytes_of):
                 nursery.start_soon(self._assign, group, limiter)
-            for explanation, ids in by_explanation.items():
+            for (explanation, failure), ids in by_explanation.items():
                 for told in batches(ids):
-                    nursery.start_soon(self._explain, explanation, told, limiter)
+                    nursery.start_soon(self._explain, explanation, failure, told, limiter)
 
     async def _assign(self, group: Sequence[Placement], limiter: trio.CapacityLimiter) -> None:
         """Write assignments; those that do not hold any more are decided again."""
@@ -137,11 +141,13 @@ class SchedulerLoop:
             for task_id in refused:
                 self._scheduler.refused(task_id)
 
-    async def _explain(self, explanation: str, ids: Sequence[str], limiter: trio.CapacityLimiter) -> None:
+    async def _explain(
+        self, explanation: str, failure: PlacementFailure, ids: Sequence[str], limiter: trio.CapacityLimiter
+    ) -> None:
         """Write why tasks wait; what could not be written is tried again in the next pass."""
         try:
             async with limiter:
-                await self._store.update(lambda tx: explain(tx, ids, explanation), actor=ACTOR, fenced=True)
+                await self._store.update(lambda tx: explain(tx, ids, explanation, failure), actor=ACTOR, fenced=True)
         except (Conflict, ResourceExhausted) as error:
             log.debug("explaining %d tasks: %s", len(ids), error)
             for task_id in ids:
@@ -155,25 +161,50 @@ async def _in_slices(items: Sequence[T], take_in: Callable[[T], None]) -> None:
             await trio.lowlevel.checkpoint()
 
 
+def _bytes_of(placement: Placement) -> int:
+    """An estimate: what is given with generic resources is written whole."""
+    return WHOLE_TASK_BYTES if placement.generic else 0
+
+
 def assign(tx: Transaction, group: Sequence[Placement]) -> list[str]:
     """Assign what still holds; ids of the tasks that must be decided again. A node's readiness is part of it."""
     status = TaskStatus(state=TaskState.ASSIGNED, at=tx.now, message="scheduler assigned task to node")
+    confirmed = TaskStatus(
+        state=TaskState.ASSIGNED, at=tx.now, message="scheduler confirmed task can run on preassigned node"
+    )
     refused: list[str] = []
     for placement in group:
         task = tx.task(placement.task_id, unchecked=True)
         if task is None or not _waits(task) or not tx.is_node_ready(placement.node_id, unchecked=True):
             refused.append(placement.task_id)
+        elif placement.generic:
+            tx.require_node_ready(placement.node_id)
+            tx.update(
+                replace(
+                    task,
+                    node_id=placement.node_id,
+                    status=confirmed if task.node_id else status,
+                    assigned_generic_resources=placement.generic,
+                )
+            )
         elif task.node_id:  # bound to it from the start: only the state is news
             tx.require_node_ready(placement.node_id)
-            tx.advance(placement.task_id, status)
+            tx.advance(placement.task_id, confirmed)
         else:
             tx.assign(placement.task_id, placement.node_id, status)
     return refused
 
 
-def explain(tx: Transaction, ids: Sequence[str], explanation: str) -> None:
-    """Tell the tasks that still wait why."""
-    status = TaskStatus(state=TaskState.PENDING, at=tx.now, message="pending task scheduling", err=explanation)
+def explain(tx: Transaction, ids: Sequence[str], explanation: str, failure: PlacementFailure) -> None:
+    """Tell the tasks that still wait why; the numbers only once every manager knows what they are."""
+    cluster = tx.cluster(unchecked=True)
+    status = TaskStatus(
+        state=TaskState.PENDING,
+        at=tx.now,
+        message="pending task scheduling",
+        err=explanation,
+        unplaced=failure if cluster is not None and ORCHESTRATION in cluster.feature_level else None,
+    )
     for id in ids:
         task = tx.task(id, unchecked=True)
         if task is not None and _waits(task) and task.status.err != explanation:

@@ -16,9 +16,11 @@ from swarmd.model import (
     ClusterSpec,
     ContainerSpec,
     DispatcherConfig,
+    GenericResource,
     NodeSpec,
     OrchestrationConfig,
     Placement,
+    PlacementPreference,
     RaftConfig,
     Replicated,
     ResourceLimits,
@@ -175,12 +177,30 @@ def test_task_refusals_name_the_field(task: dict[str, Any], field: str) -> None:
 
 @pytest.mark.parametrize(
     ("placement", "field"),
-    [(Placement(constraints=("node.role==worker",)), "constraints"), (Placement(max_replicas=1), "max_replicas")],
+    [
+        (Placement(constraints=("node.role",)), "constraints[0]"),
+        (Placement(preferences=(PlacementPreference(spread="node.id"),)), "preferences[0].spread"),
+    ],
 )
-def test_what_is_not_evaluated_yet_is_refused_rather_than_ignored(placement: Placement, field: str) -> None:
-    error = refusal(validate_service_spec, service(task={"placement": placement}))
-    assert "not evaluated yet" in error.message
-    assert error.field == f"$.task.placement.{field}"
+def test_a_placement_that_cannot_be_met_is_refused_with_its_field(placement: Placement, field: str) -> None:
+    assert field_of(service(task={"placement": placement})) == f"$.task.placement.{field}"
+
+
+def test_generic_resources_are_reserved_by_amount_and_not_limited() -> None:
+    gpu = GenericResource(kind="gpu", amount=1)
+    named = GenericResource(kind="gpu", names=("a",))
+
+    def field_for(**amounts: ResourceLimits) -> str:
+        return field_of(service(task={"resources": ResourceRequirements(**amounts)}))
+
+    validate_service_spec(
+        service(task={"resources": ResourceRequirements(reservations=ResourceLimits(generic=(gpu,)))})
+    )
+    assert field_for(limits=ResourceLimits(generic=(gpu,))) == "$.task.resources.limits.generic"
+    assert field_for(reservations=ResourceLimits(generic=(named,))) == "$.task.resources.reservations.generic[0].names"
+    for kind in ("cpu", "memory"):
+        taken = ResourceLimits(generic=(GenericResource(kind=kind, amount=1),))
+        assert field_for(reservations=taken) == "$.task.resources.reservations.generic[0].kind"
 
 
 @pytest.mark.parametrize("replicas", [-1, 1_000_001])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from swarmd.errors import Invalid
-from swarmd.model import GenericResource, Placement, PlacementPreference, Platform
-from swarmd.model.validate_placement import check_generic_reservations, check_placement
+from swarmd.model import Driver, GenericResource, Placement, PlacementPreference, Platform
+from swarmd.model.validate_placement import check_generic_reservations, check_log_driver, check_placement
 
 
 def test_what_can_be_placed_by_passes() -> None:
@@ -54,3 +54,12 @@ def test_only_amounts_can_be_reserved(reservations: tuple[GenericResource, ...],
     with pytest.raises(Invalid) as raised:
         check_generic_reservations(reservations, "$")
     assert raised.value.field == field
+
+
+def test_a_log_driver_has_a_printable_name_and_text_options() -> None:
+    check_log_driver(None, "$")
+    check_log_driver(Driver(name="json-file", options={"max-size": "10m"}), "$")
+    for name in ("a\nb", "x" * 300):
+        with pytest.raises(Invalid) as caught:
+            check_log_driver(Driver(name=name), "$.log_driver")
+        assert caught.value.field == "$.log_driver.name"

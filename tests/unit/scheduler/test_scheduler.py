@@ -171,6 +171,7 @@ def test_a_task_wanted_down_no_longer_counts_but_still_takes_its_room() -> None:
     first = replace(swarm.tasks["web.0"], desired_state=S.SHUTDOWN)
     assert first.node_id == "n1"
     swarm.add([first])
+    swarm.add([on_node(make_tasks(1, "other")[0], "n2")])
     swarm.add(make_tasks(1, "light"))
     swarm.run()
     assert swarm.nodes_of("light") == ["n1"]
@@ -326,13 +327,6 @@ def test_max_replicas_holds_within_one_group() -> None:
     swarm.run()
     assert swarm.counts() == [3, 3, 3, 3]
     assert len(swarm.told) == 8
-
-
-def test_constraints_keep_a_task_waiting_and_say_so() -> None:
-    swarm = Swarm(make_node("n1"))
-    swarm.add(make_tasks(1, constraints=("node.id == n1",)))
-    swarm.run()
-    assert swarm.told["web.0"] == "no suitable node (placement constraints are not evaluated by this version)"
 
 
 def test_a_task_goes_only_to_nodes_whose_software_has_the_features_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

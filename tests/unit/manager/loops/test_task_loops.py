@@ -344,15 +344,18 @@ async def test_an_endless_stream_is_not_gathered_for_longer_than_a_second(
     assert waited[1] - waited[0] <= scheduler_loop.GATHER_S_MAX + 0.1
 
 
-async def test_a_task_with_constraints_waits_and_says_so(
+async def test_a_task_whose_constraints_no_node_meets_waits_and_says_so(
     store: LocalStore, autojump_clock: trio.testing.MockClock
 ) -> None:
-    spec = TaskSpec(container=ContainerSpec(image="a"), placement=Placement(constraints=("node.id == n1",)))
+    spec = TaskSpec(container=ContainerSpec(image="a"), placement=Placement(constraints=("node.id == n2",)))
     store.create(make_node("n1"), make_task("t1", spec=spec))
     async with running(store, SchedulerLoop):
         await trio.sleep(1)
-    err = tasks(store)[0].status.err
-    assert err == "no suitable node (placement constraints are not evaluated by this version)"
+        waiting = tasks(store)[0].status
+        assert waiting.err == "no suitable node (scheduling constraints not satisfied on 1 node)"
+        store.create(make_node("n2"))
+        await trio.sleep(1)
+    assert tasks(store)[0].node_id == "n2"
 
 
 async def test_a_task_bound_to_a_node_is_confirmed_there(
