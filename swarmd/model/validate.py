@@ -167,12 +167,8 @@ def _check_dependencies(spec: ServiceSpec) -> None:
 def _check_not_offered(service: ServiceSpec) -> None:
     """What the state can hold and nothing acts upon yet, and what only the swarm itself may ask for."""
     spec = service.task
-    for field, value in (
-        ("$.task.networks", spec.networks),
-    ):
-        if value:
-            what = field.rpartition(".")[2]
-            raise Invalid(f"{what} cannot be given to tasks yet", field=field, hint="leave them out")
+    if spec.networks:
+        raise Invalid("networks cannot be given to tasks yet", field="$.task.networks", hint="leave them out")
     if spec.attachment is not None:
         raise Invalid("a service cannot be a network attachment", field="$.task.attachment", hint="leave it out")
 
