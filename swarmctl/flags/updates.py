@@ -18,6 +18,8 @@ ACTIONS: Final = {
     "continue": FailureAction.CONTINUE,
     "rollback": FailureAction.ROLLBACK,
 }
+ROLLBACK_ACTIONS: Final = {name: action for name, action in ACTIONS.items() if action is not FailureAction.ROLLBACK}
+"""A rollback is never rolled back."""
 ORDERS: Final = {"stop-first": UpdateOrder.STOP_FIRST, "start-first": UpdateOrder.START_FIRST}
 
 
@@ -164,6 +166,8 @@ def changed_update(config: UpdateConfig, flags: UpdateSettings) -> UpdateConfig:
 
 def changed_rollback(config: UpdateConfig, flags: RollbackSettings) -> UpdateConfig:
     """`config` with what was given of the rollback's. Raises `Invalid` naming the option."""
+    if flags.rollback_failure_action is not None:
+        parse_choice(flags.rollback_failure_action, ROLLBACK_ACTIONS, "--rollback-failure-action")
     return _changed(config, flags, "rollback")
 
 

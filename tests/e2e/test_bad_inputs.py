@@ -155,7 +155,7 @@ WRONG: Final[dict[str, tuple[Any, ...]]] = {
     "update settings of a job": (INVALID, "[Jj]ob", *CREATE, "--mode", "replicated-job", "--update-delay", "1s"),
     "unknown failure action": (INVALID, '--update-failure-action: "panic"', *CREATE, "--update-on-failure", "panic"),
     "ratio above one": (INVALID, "ratio", *CREATE, "--update-max-failure-ratio", "1.5"),
-    "rollback that rolls back": (INVALID, "rollback", *CREATE, "--rollback-failure-action", "rollback"),
+    "rollback that rolls back": (INVALID, '"rollback" is not', *CREATE, "--rollback-failure-action", "rollback"),
     "unknown order": (INVALID, '--rollback-order: "any"', *CREATE, "--rollback-order", "any"),
     "preference that is no spread": (INVALID, '--placement-pref: "zone"', *CREATE, "--placement-pref", "zone"),
     "unknown strategy": (INVALID, '--strategy: "pack"', *CREATE, "--strategy", "pack"),

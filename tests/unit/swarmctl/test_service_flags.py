@@ -107,7 +107,7 @@ UPDATE_OPTIONS = [
     ("delay", "1m", {"delay_s": 60.0}),
     ("monitor", "500ms", {"monitor_s": 0.5}),
     ("failure-action", "continue", {"failure_action": FailureAction.CONTINUE}),
-    ("on-failure", "rollback", {"failure_action": FailureAction.ROLLBACK}),
+    ("on-failure", "pause", {"failure_action": FailureAction.PAUSE}),
     ("max-failure-ratio", "0.25", {"max_failure_ratio": 0.25}),
     ("max-failure-ratio", "25%", {"max_failure_ratio": 0.25}),
     ("max-failure-ratio", "1/4", {"max_failure_ratio": 0.25}),
@@ -126,6 +126,13 @@ def test_each_setting_of_an_update_is_its_own(
     wanted = replace(before, **{which: replace(getattr(before, which), **changes)})
     assert updated(daemon, before, f"--{which}-{option}", value) == wanted
     assert getattr(created(daemon, f"--{which}-{option}", value), which) == replace(UpdateConfig(), **changes)
+
+
+def test_an_update_may_be_rolled_back_and_a_rollback_may_not(daemon: FakeDaemon) -> None:
+    assert created(daemon, "--update-on-failure", "rollback").update.failure_action is FailureAction.ROLLBACK
+    result = daemon.run(*CREATE, "--rollback-on-failure", "rollback")
+    assert result.code == 2
+    assert result.err.endswith("Hint: pause or continue\n")
 
 
 # -- placement ---------------------------------------------------------------------------------------------------------
