@@ -14,6 +14,7 @@ from swarmctl.verbs import Group, group, not_built, verb
 NOUNS: Final = {
     "cluster": "cluster",
     "config": "config",
+    "network": "network",
     "node": "node",
     "raft": "raft",
     "secret": "secret",
@@ -24,7 +25,7 @@ NOUNS: Final = {
 """Noun or alias -> its module in `swarmctl.commands`."""
 PLANNED: Final = frozenset(
     {"access", "apply", "backup", "ca", "context", "dashboard", "deploy", "diff", "doctor", "edit"}
-    | {"logs", "network", "plan", "restore", "stack", "swarm", "top", "volume"}
+    | {"logs", "plan", "restore", "stack", "swarm", "top", "volume"}
 )
 
 

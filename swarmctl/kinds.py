@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from swarmctl.render.cluster import cluster_document
+from swarmctl.render.networks import network_document
 from swarmctl.render.nodes import node_document
 from swarmctl.render.payloads import config_document, secret_document
 from swarmctl.render.services import service_document
@@ -14,6 +15,7 @@ from swarmctl.show import Kind
 from swarmd.model import Task
 from swarmd.wire.cluster import ClusterView
 from swarmd.wire.control import NodeView, ServiceView
+from swarmd.wire.networks import NetworkView
 from swarmd.wire.payloads import ConfigView, SecretView
 
 NODE: Final[Kind[NodeView]] = Kind(lambda view: view.node.id, lambda view: node_name(view.node), node_document)
@@ -26,3 +28,6 @@ CLUSTER: Final[Kind[ClusterView]] = Kind(
 )
 SECRET: Final[Kind[SecretView]] = Kind(lambda view: view.secret.id, lambda view: view.secret.spec.name, secret_document)
 CONFIG: Final[Kind[ConfigView]] = Kind(lambda view: view.config.id, lambda view: view.config.spec.name, config_document)
+NETWORK: Final[Kind[NetworkView]] = Kind(
+    lambda view: view.network.id, lambda view: view.network.spec.name, network_document
+)

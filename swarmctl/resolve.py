@@ -23,12 +23,14 @@ from swarmd.wire.control import (
 from swarmd.wire.methods import (
     CLUSTER_GET,
     CONFIG_LIST,
+    NETWORK_LIST,
     NODE_GET,
     NODE_LIST,
     SECRET_LIST,
     SERVICE_LIST,
     TASK_LIST,
 )
+from swarmd.wire.networks import NetworkView
 from swarmd.wire.payloads import ConfigView, ListPayloads, SecretView
 
 T = TypeVar("T")
@@ -112,6 +114,19 @@ def find_config(client: Client, reference: str) -> ConfigView:
         everything=lambda: client.read(CONFIG_LIST, ListPayloads()).configs,
         id_of=lambda view: view.config.id,
         names_of=lambda view: (view.config.spec.name,),
+    )
+
+
+def find_network(client: Client, reference: str) -> NetworkView:
+    """Raises `Invalid` (empty, ambiguous), `NotFound`."""
+    return _choose(
+        "network",
+        reference,
+        by_prefix=lambda text: client.read(NETWORK_LIST, ListPayloads(id_prefixes=(text,))).networks,
+        by_name=lambda text: client.read(NETWORK_LIST, ListPayloads(names=(text,))).networks,
+        everything=lambda: client.read(NETWORK_LIST, ListPayloads()).networks,
+        id_of=lambda view: view.network.id,
+        names_of=lambda view: (view.network.spec.name,),
     )
 
 

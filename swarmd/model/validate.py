@@ -26,7 +26,6 @@ from swarmd.model.quote import quote
 from swarmd.model.specs import (
     ClusterSpec,
     ContainerSpec,
-    NetworkDefaults,
     NodeSpec,
     RaftConfig,
     ResourceLimits,
@@ -38,6 +37,7 @@ from swarmd.model.specs import (
 from swarmd.model.validate_ca import check_ca
 from swarmd.model.validate_endpoint import check_endpoint
 from swarmd.model.validate_mode import REPLICAS_MAX, check_mode
+from swarmd.model.validate_networks import check_network_defaults
 from swarmd.model.validate_placement import check_generic_reservations, check_log_driver, check_placement
 from swarmd.model.validate_references import check_references
 from swarmd.model.validate_update import check_update_config
@@ -122,8 +122,7 @@ def validate_cluster_spec(spec: ClusterSpec) -> None:
     check_ca(spec.ca, "$.ca")
     if spec.task_defaults != TaskDefaults():
         raise Invalid("defaults of tasks are not acted upon yet", field="$.task_defaults", hint="leave them out")
-    if spec.networks != NetworkDefaults():
-        raise Invalid("networks are not made yet", field="$.networks", hint="leave the settings out")
+    check_network_defaults(spec.networks, "$.networks")
     _check_raft(spec.raft, "$.raft")
     check_indices(spec.indices, "$.indices")
     check_size(spec)

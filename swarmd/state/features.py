@@ -147,6 +147,6 @@ def feature_of_index(name: str) -> str:
     """The same for a command that claims something of an index."""
     if name == "node.request":
         return SECURITY
-    if name == "service.port":
+    if name in ("service.port", "network.every"):
         return ORCHESTRATION
     return "" if name in _FIRST_INDEXES else KINDS

@@ -46,6 +46,9 @@ O = TypeVar("O", bound=StoredObject)  # noqa: E741
 CLUSTER_KEY: Final = "cluster"
 """The one key of `cluster.only`, so that there is one cluster object at most."""
 
+EVERY: Final = "every"
+"""The one key of `network.every`: who chooses a subnet relies on knowing all others."""
+
 
 class Rows(Generic[O]):
     """One table.
@@ -135,6 +138,7 @@ class Tables:
         self.services_by_secret = ManyIndex[Service]("service.secret", lambda s: secrets_of(s.spec.task))
         self.services_by_config = ManyIndex[Service]("service.config", lambda s: configs_of(s.spec.task))
         self.services_by_port = ManyIndex[Service]("service.port", ports_of)
+        self.all_networks = Index[Network]("network.every", lambda _: EVERY)
         self.extension_names = Index[Extension]("extension.name", lambda e: fold(e.annotations.name), is_unique=True)
         self.resources_by_kind = Index[Resource]("resource.kind", lambda r: fold(r.kind), is_versioned=True)
         self.volumes_by_group = Index[Volume]("volume.group", lambda v: v.spec.group, is_versioned=True)
@@ -186,7 +190,7 @@ class Tables:
         self.clusters = Rows[Cluster](
             Table.CLUSTER, lambda a, b: a.spec is b.spec, self.only_cluster, many=(_custom(Cluster),)
         )
-        self.networks = _named(Network)
+        self.networks = _named(Network, self.all_networks)
         self.secrets = _named(Secret)
         self.configs = _named(Config)
         self.volumes = _named(Volume, self.volumes_by_group, self.volumes_by_driver)

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar, cast
 from msgspec.structs import replace
 
 from swarmd.errors import AlreadyExists, Conflict, FailedPrecondition, Internal, Invalid, NotFound
-from swarmd.model import Cluster, Meta, Node, RemovedNode, Service, StoredObject, Task, TaskStatus, new_id
+from swarmd.model import Cluster, Meta, Network, Node, RemovedNode, Service, StoredObject, Task, TaskStatus, new_id
 from swarmd.state.command import (
     Advance,
     Assign,
@@ -33,7 +33,7 @@ from swarmd.state.overlay import Intent, Overlay, PendingWrite
 from swarmd.state.reports import merged_status
 from swarmd.state.rules import broken_rule
 from swarmd.state.selectors import By
-from swarmd.state.tables import CLUSTER_KEY, Rows, Tables
+from swarmd.state.tables import CLUSTER_KEY, EVERY, Rows, Tables
 
 KEY_BYTES_MAX: Final = 64
 """Length of an idempotency key and of its request's hash."""
@@ -154,6 +154,15 @@ class Transaction:
         """All nodes, unrecorded: a decision that depends on one reads it by id as well."""
         self._check_current()
         return tuple(self._overlay.everything(self._tables.nodes))
+
+    def networks(self) -> tuple[Network, ...]:
+        """All networks. Claims that there are these and no others; what their specs say is not claimed, which changes
+        neither a subnet nor a number. Raises `FailedPrecondition` until every manager knows such claims."""
+        self._check_current()
+        index, rows = self._tables.all_networks, self._tables.networks
+        self._require_feature(feature_of_index(index.name), rows)
+        self._claim(index, EVERY)
+        return self._overlay.holders(rows, index, EVERY)
 
     def nodes_by_request(self, csr: bytes) -> tuple[Node, ...]:
         """The nodes with this certificate request. Claims them, and that there are no more, once every manager knows

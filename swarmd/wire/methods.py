@@ -6,7 +6,20 @@ from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar
 
 from swarmd.model import Role
-from swarmd.wire import audit, ca, cluster, control, disk, dispatch, orchestration, payloads, peer, raft_status, watch
+from swarmd.wire import (
+    audit,
+    ca,
+    cluster,
+    control,
+    disk,
+    dispatch,
+    networks,
+    orchestration,
+    payloads,
+    peer,
+    raft_status,
+    watch,
+)
 
 Req = TypeVar("Req")
 Resp = TypeVar("Resp")
@@ -174,6 +187,10 @@ CONFIG_GET = _control("config.get", control.GetObject, payloads.ConfigView, muta
 CONFIG_CREATE = _control("config.create", payloads.CreateConfig, payloads.ConfigView, mutates=True)
 CONFIG_UPDATE = _control("config.update", payloads.UpdateConfig, payloads.ConfigView, mutates=True)
 CONFIG_REMOVE = _control("config.remove", control.RemoveObject, control.Removed, mutates=True)
+NETWORK_LIST = _control("network.list", payloads.ListPayloads, networks.NetworkList, mutates=False)
+NETWORK_GET = _control("network.get", control.GetObject, networks.NetworkView, mutates=False)
+NETWORK_CREATE = _control("network.create", networks.CreateNetwork, networks.NetworkView, mutates=True)
+NETWORK_REMOVE = _control("network.remove", control.RemoveObject, control.Removed, mutates=True)
 CLUSTER_GET = _control("cluster.get", cluster.GetCluster, cluster.ClusterView, mutates=False)
 CLUSTER_UPDATE = _control("cluster.update", cluster.UpdateCluster, cluster.ClusterView, mutates=True)
 CLUSTER_UNLOCK = Method("cluster.unlock", cluster.Unlock, cluster.Unlocked, roles=MANAGERS, socket=True)

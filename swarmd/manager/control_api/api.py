@@ -10,6 +10,7 @@ from swarmd.manager.control_api.access import Access, Admit, Recall, admit_all
 from swarmd.manager.control_api.admission import AdmissionHandlers
 from swarmd.manager.control_api.cluster import ClusterHandlers
 from swarmd.manager.control_api.configs import ConfigHandlers
+from swarmd.manager.control_api.networks import NetworkHandlers
 from swarmd.manager.control_api.nodes import NodeHandlers
 from swarmd.manager.control_api.rebalance import RebalanceHandlers
 from swarmd.manager.control_api.secrets import SecretHandlers
@@ -26,7 +27,8 @@ from swarmd.wire.methods import Method
 
 
 class ControlApi:
-    """Serves `node.*`, `service.*`, `task.*`, `secret.*`, `config.*`, `cluster.*`, `status` and `watch` on any manager.
+    """Serves `node.*`, `service.*`, `task.*`, `secret.*`, `config.*`, `network.*`, `cluster.*`, `status` and `watch` on
+    any manager.
 
     It lives as long as the manager, not as long as a reign: a write in flight is answered by whoever learns its fate.
     Mutations reach it on the leader only (followers pass them on before).
@@ -64,6 +66,7 @@ class ControlApi:
             TaskHandlers(access),
             SecretHandlers(access),
             ConfigHandlers(access),
+            NetworkHandlers(access),
             WhyHandlers(access),
             RebalanceHandlers(access),
             ClusterHandlers(access, signers=signers, now=now, rng=rng),

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from swarmd.errors import AlreadyExists, Conflict, FailedPrecondition, Invalid, NotFound, Unimplemented
 from swarmd.manager.control_api.filters import has_name, has_prefix
-from swarmd.model import Config, ConfigSpec, Secret, SecretSpec, Service, Task, TaskState
+from swarmd.model import Config, ConfigSpec, Network, Secret, SecretSpec, Service, Task, TaskState
 from swarmd.state.keys import fold
 from swarmd.state.selectors import (
     All,
@@ -27,13 +27,14 @@ from swarmd.state.transaction import Transaction
 from swarmd.wire.payloads import ListPayloads
 
 P = TypeVar("P", Secret, Config)
+L = TypeVar("L", Secret, Config, Network)
 
 USERS_SHOWN_MAX: Final = 10
 """Services that a refused removal names."""
 
 
 # -- lists -------------------------------------------------------------------------------------------------------------
-def listed(state: State, type_: type[P], request: ListPayloads) -> list[P]:
+def listed(state: State, type_: type[L], request: ListPayloads) -> list[L]:
     """Those that match, by name whatever the case; none that the swarm made for itself."""
     labels = [text.partition("=") for text in request.labels]
     if any(not key for key, _, _ in labels):
@@ -67,7 +68,7 @@ def _has_label(labels: dict[str, str], key: str, equals: str, value: str) -> boo
     return key in labels and (not equals or labels[key] == value)
 
 
-def is_internal(payload: Secret | Config) -> bool:
+def is_internal(payload: Secret | Config | Network) -> bool:
     """Whether the swarm made it for itself: it is in no list, and nobody else can name it."""
     return isinstance(payload, Secret) and payload.internal
 
@@ -139,17 +140,18 @@ def check_is_unused(tx: Transaction, payload: Secret | Config, noun: str) -> Non
     lingering = [task.service_name for task in tx.find(Task, by) if task.status.state < TaskState.COMPLETE]
     if names:
         raise FailedPrecondition(
-            f'{noun} "{payload.spec.name}" is in use by {_enumerated(names)}',
+            f'{noun} "{payload.spec.name}" is in use by {enumerated(names)}',
             hint="let these services refer to another one, or remove them",
         )
     if lingering:
         raise FailedPrecondition(
-            f'{noun} "{payload.spec.name}" is in use by tasks that still run, of {_enumerated(lingering)}',
+            f'{noun} "{payload.spec.name}" is in use by tasks that still run, of {enumerated(lingering)}',
             hint="try again once they have stopped",
         )
 
 
-def _enumerated(names: Iterable[str]) -> str:
+def enumerated(names: Iterable[str]) -> str:
+    """`service a`, or `services a, b and 3 more`."""
     distinct = sorted(dict.fromkeys(names))
     shown = ", ".join(distinct[:USERS_SHOWN_MAX])
     more = len(distinct) - USERS_SHOWN_MAX

@@ -26,7 +26,17 @@ from swarmd.manager.control_api.redact import _may_hold_secrets
 from swarmd.manager.control_api.secret_fields import ASSIGNMENTS, SECRET
 from swarmd.manager.dispatcher import Dispatcher
 from swarmd.manager.dump import Range, dump, dump_objects
-from swarmd.model import CAConfig, ConfigSpec, NodeDescription, Secret, SecretSpec, TaskState, TaskStatus, UnlockKey
+from swarmd.model import (
+    CAConfig,
+    ConfigSpec,
+    NetworkSpec,
+    NodeDescription,
+    Secret,
+    SecretSpec,
+    TaskState,
+    TaskStatus,
+    UnlockKey,
+)
 from swarmd.pki import join_code, new_key_and_csr
 from swarmd.raft import Entry, EntryKind
 from swarmd.state.command import encode_command
@@ -58,6 +68,7 @@ from swarmd.wire.dispatch import (
 )
 from swarmd.wire.identity import Caller
 from swarmd.wire.methods import METHODS
+from swarmd.wire.networks import CreateNetwork
 from swarmd.wire.orchestration import RebalanceService, RollbackService
 from swarmd.wire.payloads import CreateConfig, CreateSecret, ListPayloads, UpdateConfig, UpdateSecret
 from swarmd.wire.raft_status import RaftStatusRequest
@@ -205,6 +216,13 @@ async def ask_about_payloads(doors: Doors) -> None:
     await doors.ask("config.update", UpdateConfig(id="config", spec=replace(shown, labels={"a": "b"})))
 
 
+async def ask_about_networks(doors: Doors) -> None:
+    made = await doors.ask("network.create", CreateNetwork(spec=NetworkSpec(name="net")))
+    await doors.ask("network.list", ListPayloads())
+    await doors.ask("network.get", GetObject(id=made.network.id))
+    await doors.ask("network.remove", RemoveObject(id=made.network.id))
+
+
 async def ask_about_the_cluster(doors: Doors) -> None:
     shown = (await doors.ask("cluster.get", GetCluster())).cluster
     spec = replace(shown.spec, labels={"a": "b"})
@@ -283,7 +301,7 @@ async def all_asked() -> AsyncIterator[Doors]:
     doors = Doors(Guarded())
     for about in (
         *(ask_about_payloads, ask_about_the_cluster, ask_about_services, ask_the_ca, ask_the_dispatcher),
-        ask_about_nodes,
+        *(ask_about_nodes, ask_about_networks),
     ):
         await about(doors)
     plant_what_is_never_stored(doors.world)

@@ -69,7 +69,7 @@ def test_usage_errors_exit_2_without_asking_anybody(daemon: FakeDaemon, argument
 
 @pytest.mark.parametrize(
     "arguments",
-    ["network ls", "stack", "volume create x", "service logs web", "node ps",
+    ["stack", "volume create x", "service logs web", "node ps",
      "task rm x", "swarm init --force", "stack deploy -c x"],
 )  # fmt: skip
 def test_what_is_planned_says_that_it_is_not_built_yet(daemon: FakeDaemon, arguments: str) -> None:
