@@ -23,7 +23,7 @@ def tasks(swarm: Swarm, name: str) -> list[dict[str, Any]]:
     """Of a service, also those that should no longer run."""
     found = swarm.any_up().json("task", "ls", "--all", "--service", name)
     assert isinstance(found, list)
-    return [entry.get("task", entry) for entry in found]
+    return found
 
 
 def nodes_of(swarm: Swarm, name: str) -> set[str]:
