@@ -11,6 +11,7 @@ import msgspec
 import typer
 from msgspec.structs import replace
 
+from swarmctl.flags.endpoint import changed_log_driver
 from swarmctl.values import parse_duration, parse_integer
 from swarmd.errors import Invalid
 from swarmd.model import ClusterSpec, ExternalCA, TokenlessJoin
@@ -57,6 +58,16 @@ class ClusterFlags(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
+    log_driver: Annotated[
+        Text,
+        typer.Option(
+            "--log-driver", metavar="NAME", help="Where new tasks' output goes if their service does not say."
+        ),
+    ] = None
+    log_opt: Annotated[Texts, typer.Option("--log-opt", metavar="KEY=VALUE", help="One option of that log driver.")] = (
+        None
+    )
+
     @property
     def is_empty(self) -> bool:
         """Whether none was given."""
@@ -80,7 +91,8 @@ def changed_cluster_spec(spec: ClusterSpec, flags: ClusterFlags) -> ClusterSpec:
         ca = replace(ca, tokenless_join=_parse_tokenless(flags.tokenless_join))
     if flags.autolock is not None:
         spec = replace(spec, encryption=replace(spec.encryption, auto_lock_managers=flags.autolock))
-    return replace(spec, ca=ca)
+    log_driver = changed_log_driver(spec.task_defaults.log_driver, flags.log_driver, flags.log_opt)
+    return replace(spec, ca=ca, task_defaults=replace(spec.task_defaults, log_driver=log_driver))
 
 
 def parse_external_cas(texts: Sequence[str]) -> tuple[ExternalCA, ...]:

@@ -126,17 +126,17 @@ def changed_dependencies(present: tuple[ServiceDependency, ...], flags: Endpoint
     return tuple(_dependency(text) for text in items_of(flags.depends_on))
 
 
-def changed_log_driver(present: Driver | None, flags: EndpointFlags) -> Driver | None:
+def changed_log_driver(present: Driver | None, name: Text, options: Texts) -> Driver | None:
     """The driver with what was given; another driver begins without options. Raises `Invalid`."""
-    if flags.log_driver == "" and not is_given(flags.log_opt):
+    if name == "" and not is_given(options):
         return None
     driver = present
-    if flags.log_driver is not None and (present is None or present.name != flags.log_driver):
-        driver = Driver(name=flags.log_driver)
-    if is_given(flags.log_opt):
+    if name is not None and (present is None or present.name != name):
+        driver = Driver(name=name)
+    if is_given(options):
         if driver is None or not driver.name:
             raise Invalid("--log-opt: there is no log driver that it could be for", hint="--log-driver NAME")
-        driver = replace(driver, options=parse_pairs(items_of(flags.log_opt), "--log-opt"))
+        driver = replace(driver, options=parse_pairs(items_of(options), "--log-opt"))
     return driver
 
 

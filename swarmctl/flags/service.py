@@ -83,7 +83,7 @@ def changed_spec(spec: ServiceSpec, change: ChangeFlags) -> ServiceSpec:
         resources=changed_resources(spec.task.resources, flags.resources, change.resources),
         restart=changed_restart(spec.task.restart, flags.restart),
         placement=changed_placement(spec.task.placement, flags.placement, change.placement),
-        log_driver=changed_log_driver(spec.task.log_driver, flags.endpoint),
+        log_driver=changed_log_driver(spec.task.log_driver, flags.endpoint.log_driver, flags.endpoint.log_opt),
     )
     changes = only_given(name=flags.name)
     if is_given(flags.label):

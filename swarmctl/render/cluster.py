@@ -8,6 +8,7 @@ from typing import Any, Final
 from swarmctl.render.layout import summary, table
 from swarmctl.render.plain import plain
 from swarmctl.render.text import DAY, duration, instant, one_line
+from swarmd.model import ClusterSpec
 from swarmd.wire.cluster import ClusterView, RotationProgress
 from swarmd.wire.control import StatusReply
 
@@ -51,6 +52,7 @@ def cluster_summary(view: ClusterView, now: float) -> str:
             f"  Task history entries: {spec.orchestration.task_history_retention_limit}",
             "Dispatcher settings:",
             f"  Dispatcher heartbeat period: {duration(spec.dispatcher.heartbeat_period_s)}",
+            *_default_lines(spec),
             "Certificate Authority settings:",
             f"  Certificate Validity Duration: {duration(spec.ca.node_cert_expiry_s)}",
             "  Join Tokens:",
@@ -60,6 +62,15 @@ def cluster_summary(view: ClusterView, now: float) -> str:
             "",
         )
     )
+
+
+def _default_lines(spec: ClusterSpec) -> list[str]:
+    """What new tasks get if their service does not say."""
+    driver = spec.task_defaults.log_driver
+    if driver is None:
+        return []
+    options = "".join(f" {key}={value}" for key, value in sorted(driver.options.items()))
+    return ["Task defaults:", f"  Log driver: {driver.name}{options}"]
 
 
 def _root_lines(view: ClusterView, now: float) -> list[str]:

@@ -32,7 +32,6 @@ from swarmd.model.specs import (
     ResourceRequirements,
     RestartPolicy,
     ServiceSpec,
-    TaskDefaults,
 )
 from swarmd.model.validate_ca import check_ca
 from swarmd.model.validate_endpoint import check_endpoint
@@ -120,8 +119,7 @@ def validate_cluster_spec(spec: ClusterSpec) -> None:
         maximum=HEARTBEAT_PERIOD_S_MAX,
     )
     check_ca(spec.ca, "$.ca")
-    if spec.task_defaults != TaskDefaults():
-        raise Invalid("defaults of tasks are not acted upon yet", field="$.task_defaults", hint="leave them out")
+    check_log_driver(spec.task_defaults.log_driver, "$.task_defaults.log_driver")
     check_network_defaults(spec.networks, "$.networks")
     _check_raft(spec.raft, "$.raft")
     check_indices(spec.indices, "$.indices")

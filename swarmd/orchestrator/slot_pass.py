@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 import msgspec
 from msgspec.structs import replace
 
-from swarmd.model import Node, Service, Task, TaskSpec, TaskState, TaskStatus, UpdateOrder
+from swarmd.model import Driver, Node, Service, Task, TaskSpec, TaskState, TaskStatus, UpdateOrder
 from swarmd.orchestrator.dirty import is_outdated
 from swarmd.orchestrator.facts import evicts, has_ended, is_held
 from swarmd.orchestrator.restart import failures_before, may_restart, release_at, start_at
@@ -235,6 +235,7 @@ class SlotPass:
             spec=template.spec,
             spec_version=template.spec_version,
             labels=template.labels,
+            log_driver=self._default_log_driver() if template.spec.log_driver is None else None,
             status=TaskStatus(state=TaskState.NEW, at=tx.now, message="created"),
             desired_state=self._goal,
             job_iteration=self._job_iteration,
@@ -249,6 +250,11 @@ class SlotPass:
         tx.create(task)
         slot.add(task)
         self.is_full = is_full(tx)
+
+    def _default_log_driver(self) -> Driver | None:
+        """The swarm's, for new tasks alone: changing it restarts nothing."""
+        cluster = self._tx.cluster(unchecked=True)
+        return cluster.spec.task_defaults.log_driver if cluster is not None else None
 
     def _want(self, slot: Slot, task: Task, desired: TaskState) -> None:
         changed = want(self._tx, task, desired)

@@ -13,7 +13,7 @@ from swarmctl.cluster_flags import ClusterFlags, changed_cluster_spec, parse_ext
 from swarmctl.commands.cluster_ca import root_rotation_progress
 from swarmctl.commands.cluster_update import EDIT_TRIES_MAX
 from swarmd.errors import Conflict, Invalid
-from swarmd.model import ClusterSpec, ExternalCA, JoinTokens, RootCA, RootRotation, TokenlessJoin, UnlockKey
+from swarmd.model import ClusterSpec, Driver, ExternalCA, JoinTokens, RootCA, RootRotation, TokenlessJoin, UnlockKey
 from swarmd.wire.cluster import ClusterView, RootView, RotationProgress, UpdateCluster, WaitingNode
 
 from .fake_daemon import NOW, FakeDaemon
@@ -113,6 +113,8 @@ def files(tmp_path: Path) -> dict[str, str]:
         ("--autolock", "encryption.auto_lock_managers", True),
         ("--autolock=true", "encryption.auto_lock_managers", True),
         ("--tokenless-join deny", "ca.tokenless_join", TokenlessJoin.DENY),
+        ("--log-driver syslog", "task_defaults.log_driver", Driver(name="syslog")),
+        ("--log-driver x --log-opt a=b", "task_defaults.log_driver", Driver(name="x", options={"a": "b"})),
         (f"--external-ca protocol=cfssl,url={URL}", "ca.external_cas", (ExternalCA(url=URL),)),
     ],
 )
