@@ -6,7 +6,8 @@ volumes come last of all once tasks can ask for them; none can today.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import compress
 from typing import Final, NamedTuple
 
 from swarmd.scheduler.masks import numbers_of
@@ -25,17 +26,13 @@ class Filter(NamedTuple):
     """`narrow` lets more pass than `narrow_exactly` only where `room_for` finds them out."""
 
     name: str
-    applies: Callable[[Profile], bool]
     narrow: Narrow
     narrow_exactly: Narrow
 
 
-def filters_of(profile: Profile) -> tuple[Filter, ...]:
+def filters_of(profile: Profile) -> Iterator[Filter]:
     """Those that apply."""
-    filters = profile.filters
-    if filters is None:
-        filters = profile.filters = tuple([one for one in FILTERS if one.applies(profile)])
-    return filters
+    return compress(FILTERS, profile.asks)
 
 
 def universe_of(table: NodeTable, profile: Profile) -> int:
@@ -155,14 +152,15 @@ def _max_replicas(table: NodeTable, profile: Profile, service_id: str, mask: int
     return mask & ~full_of(table, profile, service_id)
 
 
-READY: Final = Filter("ready", lambda _: True, _ready, _ready)
+READY: Final = Filter("ready", _ready, _ready)
 """Not among `FILTERS`: it applies always, and its mask is where `candidates` begins."""
 FILTERS: Final = (
-    Filter("software", lambda p: bool(p.features), _software, _software),
-    Filter("resources", lambda p: bool(p.is_reserving or p.generic), _resources, _resources_exactly),
-    Filter("plugin", lambda p: bool(p.plugins), _plugins, _plugins),
-    Filter("constraint", lambda p: bool(p.constraints), _constraints, _constraints),
-    Filter("platform", lambda p: bool(p.platforms), _platform, _platform),
-    Filter("host_port", lambda p: bool(p.host_ports), _host_ports, _host_ports),
-    Filter("max_replicas", lambda p: bool(p.max_replicas), _max_replicas, _max_replicas),
+    Filter("software", _software, _software),
+    Filter("resources", _resources, _resources_exactly),
+    Filter("plugin", _plugins, _plugins),
+    Filter("constraint", _constraints, _constraints),
+    Filter("platform", _platform, _platform),
+    Filter("host_port", _host_ports, _host_ports),
+    Filter("max_replicas", _max_replicas, _max_replicas),
 )
+"""In order; `Profile.asks` says which apply."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from swarmd.errors import Invalid
 from swarmd.model import (
+    ContainerSpec,
     GenericResource,
     Placement,
     PlacementStrategy,
@@ -33,6 +32,8 @@ ProfileKey = tuple[
 ]
 
 _NO_FEATURES: tuple[str, ...] = ()
+_PLAIN = TaskSpec(container=ContainerSpec(image="")).placement
+"""The very object that every spec without a placement has."""
 
 
 def required_features(spec: TaskSpec) -> tuple[str, ...]:
@@ -70,7 +71,7 @@ class Profile:
     """What a task asks of its node. Interned by `Profiles`, so that equality is identity."""
 
     __slots__ = (
-        *("constraints", "features", "filters", "generic", "host_ports", "is_limited", "is_packed", "is_reserving"),
+        *("constraints", "features", "asks", "generic", "host_ports", "is_limited", "is_packed", "is_reserving"),
         *("max_replicas", "memory_bytes", "nano_cpus", "node_id", "platforms", "plugins", "preferences"),
     )
 
@@ -88,8 +89,16 @@ class Profile:
         """Whether it takes CPU or memory: the node's reserved share grows with it."""
         self.is_limited = bool(self.is_reserving or self.max_replicas or self.generic or self.host_ports)
         """Whether a node that takes one task may be too full for the next."""
-        self.filters: tuple[Any, ...] | None = None
-        """Those of `swarmd.scheduler.filters` that apply, once they were asked for."""
+        self.asks = (
+            bool(self.features),
+            bool(self.is_reserving or self.generic),
+            bool(self.plugins),
+            bool(self.constraints),
+            bool(self.platforms),
+            bool(self.host_ports),
+            bool(self.max_replicas),
+        )
+        """Which of `swarmd.scheduler.filters.FILTERS` apply."""
 
 
 def _readable(constraints: tuple[str, ...]) -> tuple[Constraint, ...]:
@@ -114,9 +123,30 @@ class Profiles:
 
     def __init__(self) -> None:
         self._profiles: dict[ProfileKey, Profile] = {}
+        self._plain: dict[tuple[int, int, str, bool], Profile] = {}
+        """The same of tasks that ask for CPU and memory at most: most do."""
 
     def of(self, task: Task) -> Profile:
         """The profile of `task`. A task that already names its node (before it is assigned) is pinned to it."""
+        spec = task.spec
+        reservations = spec.resources.reservations
+        node_id = task.node_id if task.status.state < TaskState.ASSIGNED else ""
+        if (
+            (spec.placement is not _PLAIN and spec.placement != _PLAIN)
+            or required_features(spec)
+            or task.endpoint is not None
+            or spec.log_driver is not None
+            or reservations.generic
+            or task.log_driver is not None
+        ):
+            return self._of(task, node_id)
+        key = (reservations.nano_cpus, reservations.memory_bytes, node_id, bool(task.service_id))
+        profile = self._plain.get(key)
+        if profile is None:
+            profile = self._plain[key] = Profile((*key[:2], (), _PLAIN, (), (), (), *key[2:]))
+        return profile
+
+    def _of(self, task: Task, node_id: str) -> Profile:
         spec = task.spec
         reservations = spec.resources.reservations
         key = (
@@ -127,7 +157,7 @@ class Profiles:
             required_features(spec),
             plugins(task),
             host_ports(task),
-            task.node_id if task.status.state < TaskState.ASSIGNED else "",
+            node_id,
             bool(task.service_id),
         )
         profile = self._profiles.get(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import msgspec
@@ -161,16 +161,19 @@ class Scheduler:
             info = best_node(self._nodes, profile, service_id, failing)
             if info is None:
                 return got
-            self._decide(key, group, [info], placed, is_charged=False)
+            self._decide(key, group, (info,), placed, is_charged=False)
         return wanted
 
     def _decide(
-        self, key: GroupKey, group: Group, infos: list[NodeInfo], placed: list[Placement], *, is_charged: bool
+        self, key: GroupKey, group: Group, infos: Sequence[NodeInfo], placed: list[Placement], *, is_charged: bool
     ) -> None:
         """Record that the group's oldest tasks go to `infos`, and charge the nodes unless they are charged already."""
         service_id, _, profile = key
         generic: tuple[GenericResource, ...] = ()
-        for waiting, info in zip(list(islice(group.tasks.values(), len(infos))), infos, strict=True):
+        tasks = (
+            list(islice(group.tasks.values(), len(infos))) if len(infos) != 1 else [next(iter(group.tasks.values()))]
+        )
+        for waiting, info in zip(tasks, infos, strict=True):
             if profile.generic:
                 generic = self._nodes.generic.claim(info.number, profile.generic)
             if not is_charged:

@@ -82,9 +82,14 @@ def best_node(table: NodeTable, profile: Profile, service_id: str, failing: Fail
             level = table.levels[total] & tier
             if not level:
                 continue
-            for mask in [level & table.shares[share] for share in shares] if shares else [level]:
-                found = _first_with_room(table, profile, service_id, mask)
+            if not shares or not level & (level - 1):
+                found = _first_with_room(table, profile, service_id, level)
                 if found is not None:
+                    return found
+                continue
+            for share in shares:
+                mask = level & table.shares[share]
+                if mask and (found := _first_with_room(table, profile, service_id, mask)) is not None:
                     return found
     return None
 
