@@ -92,6 +92,8 @@ from tests.unit.manager.test_dump import log_of
 
 TASK: Final = frozenset({"log driver", "variable"})
 """What users write in a service's template comes back to who may read the service: they have to be able to edit it."""
+NETWORK: Final = frozenset({"log driver"})
+"""The options of a network's driver, of the same type as a log driver's: whoever may read the network reads them."""
 TOKENS_SHOWN: Final = frozenset({"worker token", "manager token"})
 OWN_IDENTITY: Final = frozenset({"request", "certificate"})
 
@@ -108,6 +110,7 @@ DOCUMENTED: Final[dict[str, frozenset[str]]] = {
     "service.update": frozenset({"variable"}),
     **dict.fromkeys(("service.rollback", "service.rebalance", "service.rebalance_plan"), frozenset({"variable"})),
     **dict.fromkeys(("service.why", "task.why"), TASK),
+    "network.list": NETWORK,
     "dispatcher.session": OWN_IDENTITY,
     "dispatcher.assignments": TASK,
     "watch": frozenset({"variable"}),
