@@ -35,7 +35,7 @@ from swarmd.model import (
 )
 from swarmd.raft import Configuration, Member, SnapshotMeta
 from swarmd.state import CommandId, IdempotencyKey, State, Table, Transaction, encode_command, encode_snapshot
-from tests.golden import kinds, security
+from tests.golden import kinds, orchestration, security
 
 FOLDER = Path(__file__).parent
 NOW = 1_700_000_000.25
@@ -155,6 +155,7 @@ HISTORIES: dict[str, dict[str, Callable[[Transaction], object]]] = {
     "small": STEPS,
     "kinds": kinds.STEPS,
     "security": security.STEPS,
+    "orchestration": orchestration.STEPS,
 }
 """Each begins with an empty state and ends with a snapshot of its name."""
 

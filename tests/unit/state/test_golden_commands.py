@@ -13,25 +13,40 @@ import pytest
 from swarmd.model import (
     CAConfig,
     Cluster,
+    ClusterSpec,
     EarlierCertificate,
     EncryptionConfig,
     ExternalCA,
+    FilterVerdict,
+    NetworkDefaults,
     Node,
     NodeCertificate,
+    NodeDescription,
     NodeStatus,
     PayloadKey,
     RemovedNode,
+    ReplicatedJob,
+    ResourceLimits,
+    Resources,
     RootCA,
     RootRotation,
     SealedPayload,
     Secret,
+    Service,
+    ServiceSpec,
+    Task,
+    TaskDefaults,
+    TaskSpec,
+    TaskStatus,
     UnlockKey,
+    UpdateStatus,
+    VirtualIP,
 )
 from swarmd.pki.payload_keys import payload_of
 from swarmd.state import State, Verdict, decode_command, encode_command, encode_snapshot
 from swarmd.state.command import TABLE_OF_TYPE
 from swarmd.state.selectors import All
-from tests.golden import kinds, security
+from tests.golden import kinds, orchestration, security
 from tests.golden.add_commands import HISTORIES, meta_at, samples
 
 FOLDER = Path(__file__).parents[2] / "golden"
@@ -140,6 +155,44 @@ def test_the_corpus_sets_every_field_that_came_with_security() -> None:
     assert {(type_.__name__, field) for type_, field in wanted - found} == set()
     claims = decode_command(read(FOLDER / "commands" / "security-certify.hex")).claims
     assert [claim.index for claim in claims] == ["node.request"]
+
+
+OF_ORCHESTRATION = {
+    Cluster: ("spec",),
+    ClusterSpec: ("task_defaults", "networks"),
+    NetworkDefaults: ("default_address_pools", "subnet_size", "vxlan_port"),
+    Node: ("attachments",),
+    NodeDescription: ("plugins", "resources"),
+    Resources: ("generic",),
+    ResourceLimits: ("generic",),
+    Service: ("update_status", "job_status", "endpoint", "rebalancing"),
+    ServiceSpec: ("mode", "update", "rollback", "endpoint", "depends_on"),
+    Task: (*("endpoint", "networks", "log_driver", "assigned_generic_resources", "job_iteration", "failures"),),
+    TaskDefaults: ("log_driver",),
+    TaskSpec: ("log_driver", "placement"),
+    TaskStatus: ("unplaced",),
+}
+"""The fields of other modules' structs that need the feature `orchestration.1`."""
+
+
+def test_the_corpus_sets_every_field_that_came_with_orchestration() -> None:
+    found = fields_of("orchestration") | set(fields_set(orchestration.UPDATE)) | set(fields_set(orchestration.BASE))
+    structs = {
+        type_
+        for name in ("modes", "placement", "endpoints")
+        for type_ in vars(importlib.import_module(f"swarmd.model.{name}")).values()
+        if isinstance(type_, type) and issubclass(type_, msgspec.Struct) and type_.__module__.endswith(name)
+    }
+    assert {ReplicatedJob, UpdateStatus, FilterVerdict, VirtualIP} < structs
+    wanted = {(type_, field) for type_ in structs for field in type_.__struct_fields__}
+    wanted |= {(type_, field) for type_, fields in OF_ORCHESTRATION.items() for field in fields}
+    assert {(type_.__name__, field) for type_, field in wanted - found} == set()
+    claims = {
+        claim.index
+        for name in ("create-the-swarm", "create-services-of-every-mode", "explain-then-place")
+        for claim in decode_command(read(FOLDER / "commands" / f"orchestration-{name}.hex")).claims
+    }
+    assert {"network.every", "service.port", "task.slot"} <= claims
 
 
 def test_what_was_once_sealed_opens_to_the_same_bytes() -> None:
