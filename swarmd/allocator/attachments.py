@@ -38,7 +38,7 @@ def networks_of_template(
 def with_virtual_ips(books: Books, service: Service, ingress_id: str) -> Service:
     """The service with one address per network in VIP mode and none in DNSRR. What it has of networks that it stays in
     is kept, the rest is given back. Raises what `Books.take` does."""
-    endpoint = service.endpoint or Endpoint(spec=service.spec.endpoint)
+    endpoint = service.endpoint or Endpoint()  # of no spec: its ports, if it wants any, are yet to be set aside
     wanted: tuple[str, ...] = ()
     if service.spec.endpoint.mode is EndpointMode.VIP:
         configs = networks_of_template(service.spec.task.networks, service.endpoint, ingress_id)
@@ -61,7 +61,8 @@ def with_virtual_ips(books: Books, service: Service, ingress_id: str) -> Service
     _give_back(books, [Holding(vip.network_id, vip.addr, holder) for id, vip in had.items() if id not in wanted])
     if tuple(vips) == endpoint.virtual_ips:
         return service
-    return replace(service, endpoint=replace(endpoint, virtual_ips=tuple(vips)))
+    endpoint = replace(endpoint, virtual_ips=tuple(vips))
+    return replace(service, endpoint=endpoint if endpoint != Endpoint() else None)
 
 
 def with_addresses(books: Books, task: Task, configs: Sequence[NetworkAttachmentConfig]) -> Task:

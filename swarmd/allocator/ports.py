@@ -30,15 +30,18 @@ _Identity = tuple[str, int, int]
 def with_ports(tx: Transaction, service: Service) -> Service:
     """The service with the endpoint that its spec asks for; the service itself if it has that already.
 
+    Its virtual addresses are not touched: they belong to the networks it is in.
     Numbers that were chosen before stay as long as their port's name, protocol and target do, whatever else changes.
     Raises `AlreadyExists` for a port that another service has, naming both; `ResourceExhausted` if no number is left.
     """
     spec = service.spec.endpoint
-    if spec == _NOTHING:
-        return service if service.endpoint is None else replace(service, endpoint=None)
-    if service.endpoint is not None and service.endpoint.spec == spec:
+    if is_settled(service):
         return service
-    return replace(service, endpoint=Endpoint(spec=spec, ports=_resolved(tx, service)))
+    virtual_ips = service.endpoint.virtual_ips if service.endpoint is not None else ()
+    if spec == _NOTHING:
+        return replace(service, endpoint=Endpoint(virtual_ips=virtual_ips) if virtual_ips else None)
+    endpoint = Endpoint(spec=spec, ports=_resolved(tx, service), virtual_ips=virtual_ips)
+    return replace(service, endpoint=endpoint)
 
 
 def is_settled(service: Service) -> bool:

@@ -21,9 +21,11 @@ from swarmd.model import (
     Service,
     ServiceSpec,
     TaskSpec,
+    VirtualIP,
 )
 from swarmd.orchestrator.revision import created, updated
 from swarmd.state.command import CommandId, Table, Verdict, encode_command
+from swarmd.state.transaction import Transaction
 from tests.unit.orchestrator.world import World
 
 SPEC = ServiceSpec(name="x", task=TaskSpec(container=ContainerSpec(image="a")))
@@ -218,3 +220,21 @@ def assert_kept(old: Service, new: Service) -> None:
             continue
         if asked in new.spec.endpoint.ports:
             assert got in new.endpoint.ports
+
+
+def test_addresses_of_networks_stay_whatever_becomes_of_the_ports(world: World) -> None:
+    create(world, "web", port(80))
+    vips = (VirtualIP(network_id="n", addr="192.0.2.2/24"),)
+
+    def attach(tx: Transaction) -> None:
+        service = tx.service("web")
+        assert service is not None
+        assert service.endpoint is not None
+        tx.update(replace(service, endpoint=replace(service.endpoint, virtual_ips=vips)))
+
+    world.update(attach)
+    for ports in ((port(80), port(81)), (), (port(82, 82),)):
+        change(world, "web", *ports)
+        endpoint = world.service("web").endpoint
+        assert endpoint is not None
+        assert endpoint.virtual_ips == vips
