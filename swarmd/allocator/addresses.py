@@ -8,7 +8,7 @@ subnet of IPv6 has 2^64 addresses, of which a few are used.
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from swarmd.errors import AlreadyExists, Invalid, ResourceExhausted
@@ -27,6 +27,7 @@ class AddressPool:
     def __init__(self, subnet: str, gateway: str = "", within: str = "", reserved: tuple[str, ...] = ()) -> None:
         self.subnet: Subnet = ip_network(subnet, strict=False)
         self._base = int(self.subnet.network_address)
+        self._size = self.subnet.num_addresses
         self._first, self._last = usable(self.subnet)
         chosen: Subnet = ip_network(within, strict=False) if within else self.subnet
         self._low = max(self._first, int(chosen.network_address) - self._base)
@@ -62,12 +63,11 @@ class AddressPool:
         self._next = offset + 1 if offset < self._high else self._low
         return self._text(offset)
 
-    def claim(self, text: str) -> str:
-        """Take this very address (bare or CIDR); comes back as CIDR. Raises `Invalid` if it is none of the subnet's or
+    def claim(self, address: Address) -> str:
+        """Take this very address; comes back as CIDR. Raises `Invalid` if it is none of the subnet's or
         the gateway's or reserved, `AlreadyExists` if it is taken."""
-        address = parse_address(text)
         offset = self._offset(address)
-        if address not in self.subnet or not self._first <= offset <= self._last:
+        if not self.holds(address) or not self._first <= offset <= self._last:
             raise Invalid(f"address {address} is none that {self.subnet} could give")
         if offset in self._kept:
             raise Invalid(f"address {address} is the gateway's, or reserved")
@@ -76,16 +76,16 @@ class AddressPool:
         self._mark(offset)
         return self._text(offset)
 
-    def free(self, text: str) -> None:
+    def free(self, address: Address) -> None:
         """Give an address back; nothing happens if nobody has it."""
-        offset = self._offset(parse_address(text))
-        if offset in self._taken:
+        offset = self._offset(address)
+        if self.holds(address) and offset in self._taken:
             self._taken.discard(offset)
             self._free += self._low <= offset <= self._high
 
-    def holds(self, text: str) -> bool:
+    def holds(self, address: Address) -> bool:
         """Whether the address lies in the subnet."""
-        return parse_address(text) in self.subnet
+        return address.version == self.subnet.version and 0 <= int(address) - self._base < self._size
 
     def taken(self) -> frozenset[str]:
         """What is taken, as CIDRs."""
@@ -114,8 +114,11 @@ def usable(subnet: Subnet) -> tuple[int, int]:
 
 def parse_address(text: str) -> Address:
     """The address of `192.0.2.7` or `192.0.2.7/24`. Raises `Invalid`."""
+    bare, slash, bits = text.partition("/")
     try:
-        return ip_interface(text).ip
+        if slash and not (bits.isascii() and bits.isdigit() and int(bits) <= 128):
+            raise ValueError
+        return ip_address(bare)
     except ValueError:
         raise Invalid(f'"{text}" is not an address') from None
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from swarmd.allocator.addresses import WARN_RATIO, AddressPool
+from swarmd.allocator.addresses import WARN_RATIO, AddressPool, parse_address
 from swarmd.allocator.networks import is_node_local
 from swarmd.errors import AlreadyExists, FailedPrecondition, Invalid, ResourceExhausted
 from swarmd.model import Network, Node, Service, Task, TaskState
@@ -127,7 +127,7 @@ class Books:
                 taken.append(self._claim(network_id, address, holder))
             for version in sorted({pool.subnet.version for pool in pools}):
                 mine = [pool for pool in pools if pool.subnet.version == version]
-                if not any(pool.holds(address) for pool in mine for address in taken):
+                if not any(pool.holds(parse_address(text)) for pool in mine for text in taken):
                     taken.append(self._next(network_id, mine, holder))
         except (ResourceExhausted, AlreadyExists, Invalid):
             for address in taken:
@@ -141,9 +141,9 @@ class Books:
         if self._holders.get(key) != holding.holder:
             return False
         del self._holders[key]
+        address = parse_address(holding.address)
         for pool in self._pools.get(holding.network_id, ()):
-            if pool.holds(holding.address):
-                pool.free(holding.address)
+            pool.free(address)
         return True
 
     def usage(self, network_id: str) -> tuple[SubnetUsage, ...]:
@@ -177,8 +177,8 @@ class Books:
             raise FailedPrecondition(f"network {network_id} gives no addresses", hint="it is gone, or each node's own")
         return pools
 
-    def _claim(self, network_id: str, address: str, holder: str) -> str:
-        pools = self._pools_of(network_id)
+    def _claim(self, network_id: str, wanted: str, holder: str) -> str:
+        pools, address = self._pools_of(network_id), parse_address(wanted)
         for pool in pools:
             if pool.holds(address):
                 text = pool.claim(address)

@@ -73,7 +73,8 @@ class NetworkHandlers:
         state = self._access.state
         id = written.result.id if written.result is not None else written.object_id
         stored = state.get(Network, id) or next(iter(state.find(Network, ByName(request.spec.name))), None)
-        return _view(state, stored or _as_written(written.result, written.index, id), _holdings(state))
+        holdings = _holdings(state) if written.result is None else {}  # a new one is empty
+        return _view(state, stored or _as_written(written.result, written.index, id), holdings)
 
     async def remove(self, call: Call, request: RemoveObject) -> Removed:
         """Raises `Invalid`, `NotFound`, `FailedPrecondition` while a service or a live task is in it."""
@@ -137,9 +138,13 @@ def _publishes(service: Service) -> bool:
 
 # -- views -------------------------------------------------------------------------------------------------------------
 def _holdings(state: State) -> dict[str, list[Holding]]:
-    """By network."""
+    """By network. Looks at every object."""
     found: dict[str, list[Holding]] = {}
-    everything: tuple[Iterable[Any], ...] = (state.services(), state.tasks(), state.nodes())
+    everything: tuple[Iterable[Any], ...] = (
+        state.services(),
+        [task for task in state.tasks() if task.networks],
+        state.nodes(),
+    )
     for objects in everything:
         for object in objects:
             for holding in holdings_of(object):

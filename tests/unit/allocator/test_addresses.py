@@ -24,7 +24,7 @@ def test_neither_the_networks_own_nor_the_broadcast_nor_the_gateway_is_given() -
 def test_a_freed_address_comes_last() -> None:
     pool = AddressPool("192.0.2.0/29", "192.0.2.1")
     first = pool.take()
-    pool.free(first)
+    pool.free(parse_address(first))
     assert [pool.take() for _ in range(5)] == [f"192.0.2.{n}/29" for n in (3, 4, 5, 6, 2)]
 
 
@@ -37,17 +37,17 @@ def test_small_subnets_give_what_they_have(subnet: str, count: int) -> None:
 
 def test_a_range_bounds_what_is_chosen_and_not_what_is_asked_for() -> None:
     pool = AddressPool("192.0.2.0/24", "192.0.2.1", "192.0.2.128/30")
-    assert pool.claim("192.0.2.9") == "192.0.2.9/24"
+    assert pool.claim(parse_address("192.0.2.9")) == "192.0.2.9/24"
     assert (pool.used, pool.total) == (0, 4)
     assert everything(pool) == [f"192.0.2.{n}/24" for n in (128, 129, 130, 131)]
-    pool.free("192.0.2.9/24")
+    pool.free(parse_address("192.0.2.9/24"))
     assert (pool.used, pool.total) == (4, 4)
 
 
 def test_ipv6_has_more_than_can_be_counted_in_a_map() -> None:
     pool = AddressPool("2001:db8::/64", "2001:db8::1")
     assert [pool.take(), pool.take()] == ["2001:db8::2/64", "2001:db8::3/64"]
-    assert pool.claim("2001:db8::ffff:ffff:ffff:ffff").endswith("/64")
+    assert pool.claim(parse_address("2001:db8::ffff:ffff:ffff:ffff")).endswith("/64")
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_what_cannot_be_had_says_why_and_takes_nothing(address: str, error: type
     pool = AddressPool("192.0.2.0/29", "192.0.2.1")
     pool.take()
     with pytest.raises(error, match=text):
-        pool.claim(address)
+        pool.claim(parse_address(address))
     assert pool.used == 1
 
 
 def test_freeing_what_nobody_has_changes_nothing() -> None:
     pool = AddressPool("192.0.2.0/29")
-    pool.free("192.0.2.4")
+    pool.free(parse_address("192.0.2.4"))
     assert (pool.used, pool.taken()) == (0, frozenset())
 
 
