@@ -57,6 +57,18 @@ class ClusterFlags(msgspec.Struct, frozen=True, kw_only=True):
             "--tokenless-join", metavar="pending|deny", help="What becomes of a node that asks without a token."
         ),
     ] = None
+    default_addr_pool: Annotated[
+        Texts,
+        typer.Option(
+            "--default-addr-pool", metavar="CIDR", help="Where subnets of new networks come from; all of them."
+        ),
+    ] = None
+    default_addr_pool_mask_length: Annotated[
+        Text,
+        typer.Option(
+            "--default-addr-pool-mask-length", metavar="BITS", help="How large those subnets are: 20 is 4,096."
+        ),
+    ] = None
 
     log_driver: Annotated[
         Text,
@@ -89,6 +101,12 @@ def changed_cluster_spec(spec: ClusterSpec, flags: ClusterFlags) -> ClusterSpec:
         ca = replace(ca, external_cas=parse_external_cas(flags.external_ca))
     if flags.tokenless_join is not None:
         ca = replace(ca, tokenless_join=_parse_tokenless(flags.tokenless_join))
+    if flags.default_addr_pool:
+        networks = replace(spec.networks, default_address_pools=tuple(flags.default_addr_pool))
+        spec = replace(spec, networks=networks)
+    if flags.default_addr_pool_mask_length is not None:
+        bits = parse_integer(flags.default_addr_pool_mask_length, "--default-addr-pool-mask-length")
+        spec = replace(spec, networks=replace(spec.networks, subnet_size=bits))
     if flags.autolock is not None:
         spec = replace(spec, encryption=replace(spec.encryption, auto_lock_managers=flags.autolock))
     log_driver = changed_log_driver(spec.task_defaults.log_driver, flags.log_driver, flags.log_opt)

@@ -47,6 +47,18 @@ def test_they_live_and_die(swarm: NetworkSwarm) -> None:
     assert swarm.run("network", "ls", "-q").out == ""
 
 
+def test_pools_are_the_clusters_settings(swarm: NetworkSwarm) -> None:
+    options = ("--default-addr-pool", "192.0.2.0/24", "--default-addr-pool-mask-length", "28")
+    changed = swarm.run("cluster", "update", *options)
+    assert changed.code == 0, changed.err
+    swarm.run("network", "create", "small")
+    assert "192.0.2.0/28" in swarm.run("network", "ls").out
+    refused = swarm.run("cluster", "update", "--default-addr-pool", "192.0.2.1/24")
+    assert refused.code != 0
+    assert "is not a pool" in refused.err
+    assert swarm.run("cluster", "update", "--default-addr-pool-mask-length", "x").code != 0
+
+
 def test_a_refusal_is_one_line_and_its_hint(swarm: NetworkSwarm) -> None:
     refused = swarm.run("network", "create", "host")
     assert refused.code != 0
