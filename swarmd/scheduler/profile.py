@@ -79,7 +79,7 @@ class Profile:
         self.nano_cpus, self.memory_bytes, self.generic, placement = key[:4]
         self.features, self.plugins, self.host_ports, self.node_id, has_service = key[4:]
         self.max_replicas = placement.max_replicas if has_service else 0
-        self.constraints = _readable(placement.constraints) if placement.constraints else ()
+        self.constraints = readable(placement.constraints) if placement.constraints else ()
         self.platforms: tuple[Platform, ...] = placement.platforms
         spread = (spread_key(one.spread) for one in placement.preferences) if has_service else ()
         self.preferences = tuple(filter(None, spread))
@@ -101,8 +101,8 @@ class Profile:
         """Which of `swarmd.scheduler.filters.FILTERS` apply."""
 
 
-def _readable(constraints: tuple[str, ...]) -> tuple[Constraint, ...]:
-    """What cannot be read was checked by nobody, and no node meets it."""
+def readable(constraints: tuple[str, ...]) -> tuple[Constraint, ...]:
+    """The constraints. What cannot be read was checked by nobody, and no node meets it."""
     try:
         return parsed(constraints)
     except Invalid:

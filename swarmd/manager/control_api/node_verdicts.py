@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from swarmd.manager.control_api.usage import Usage, usage_of
-from swarmd.model import Node, PublishMode, Resources, Task
-from swarmd.model.constraints import attribute_of, matches, parsed
+from swarmd.manager.control_api.usage import Usage, holds_resources, usage_of
+from swarmd.model import Node, Resources, Task, TaskState
+from swarmd.model.constraints import attribute_of, matches
 from swarmd.model.platforms import runs
-from swarmd.orchestrator.facts import has_ended, is_wanted
 from swarmd.scheduler.nodes import unavailable_reason
+from swarmd.scheduler.profile import host_ports, plugins, readable, required_features
+from swarmd.scheduler.traits import LOG, plugin_key
 from swarmd.state.store import State
 from swarmd.wire.orchestration import NodeVerdict
 
@@ -31,9 +32,14 @@ def verdict(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str]:
     """(filter, detail) of the first that turns the task away; empty if none does. `tasks` are all on the node."""
     if reason := unavailable_reason(node):
         return "ready", reason
-    others = tuple([other for other in tasks if other.id != task.id])
-    checks = (_resources, _plugins, _constraints, _platform, _host_ports, _max_replicas)
+    others = tuple([other for other in tasks if other.id != task.id and holds_resources(other)])
+    checks = (_software, _resources, _plugins, _constraints, _platform, _host_ports, _max_replicas)
     return next((found for check in checks if (found := check(node, others, task))), ("", ""))
+
+
+def _software(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str] | None:
+    missing = [name for name in required_features(task.spec) if name not in node.description.features]
+    return ("software", f"does not know {', '.join(missing)}") if missing else None
 
 
 def _resources(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str] | None:
@@ -65,17 +71,16 @@ def _lacking_generic(has: Resources, usage: Usage, task: Task) -> list[str]:
 
 
 def _plugins(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str] | None:
-    driver = task.spec.log_driver or task.log_driver
-    if driver is None or driver.name in ("", "none"):
-        return None
-    loggers = {plugin.name.removesuffix(":latest") for plugin in node.description.plugins if plugin.type == "Log"}
-    if not loggers or driver.name.removesuffix(":latest") in loggers:
-        return None
-    return "plugin", f"has no log driver {driver.name}"
+    """A node that names no log driver at all is taken to have every one."""
+    has = {plugin_key(plugin.type, plugin.name) for plugin in node.description.plugins}
+    types = {type for type, _ in has}
+    missing = [key for key in plugins(task) if key not in has and (key[0] != LOG or LOG in types)]
+    named = ", ".join(f"the {type.lower()} driver {name}" for type, name in missing)
+    return ("plugin", f"has not {named}") if missing else None
 
 
 def _constraints(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str] | None:
-    for constraint in parsed(task.spec.placement.constraints):
+    for constraint in readable(task.spec.placement.constraints):
         if not matches(node, constraint):
             has = node.status.addr if constraint.key == "node.ip" else attribute_of(node, constraint.key)
             return "constraint", f"{constraint} ({f'has {has}' if has else 'has none'})"
@@ -91,32 +96,20 @@ def _platform(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str
 
 
 def _host_ports(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str] | None:
-    wanted = _ports(task)
-    if wanted:
-        for other in tasks:
-            if not has_ended(other) and (taken := wanted & _ports(other)):
-                protocol, number = min(taken)
-                owner = f"{other.service_name}.{other.slot or other.id}"
-                return "host_port", f"port {number}/{protocol} is taken by {owner}"
+    wanted = frozenset(host_ports(task))
+    for other in tasks if wanted else ():
+        if taken := wanted.intersection(host_ports(other)):
+            protocol, number = min(taken)
+            owner = f"{other.service_name}.{other.slot or other.id}"
+            return "host_port", f"port {number}/{protocol.name.lower()} is taken by {owner}"
     return None
-
-
-def _ports(task: Task) -> frozenset[tuple[str, int]]:
-    endpoint = task.endpoint
-    if endpoint is None:
-        return frozenset()
-    return frozenset(
-        (port.protocol.name.lower(), port.published_port)
-        for port in endpoint.ports or endpoint.spec.ports
-        if port.publish_mode is PublishMode.HOST and port.published_port
-    )
 
 
 def _max_replicas(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str] | None:
     limit = task.spec.placement.max_replicas
     if not limit or not task.service_id:
         return None
-    count = sum(other.service_id == task.service_id and is_wanted(other) and not has_ended(other) for other in tasks)
+    count = sum(other.service_id == task.service_id and other.desired_state <= TaskState.COMPLETE for other in tasks)
     return ("max_replicas", f"has {count} of at most {limit}") if count >= limit else None
 
 

@@ -30,7 +30,7 @@ class Usage:
         reservations = task.spec.resources.reservations
         self.nano_cpus += reservations.nano_cpus
         self.memory_bytes += reservations.memory_bytes
-        for resource in task.assigned_generic_resources or reservations.generic:
+        for resource in task.assigned_generic_resources:
             amount = len(resource.names) or resource.amount
             self.generic[resource.kind] = self.generic.get(resource.kind, 0) + amount
             if resource.names:

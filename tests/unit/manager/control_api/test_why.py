@@ -96,8 +96,8 @@ ROOMY = Resources(nano_cpus=2 * 10**9, memory_bytes=1 << 30, generic=(GenericRes
             {"resources": reserving(generic=(GenericResource(kind="fpga", amount=1),))},
             ("resources", "fpga: needs 1, 0 of 0 free"),
         ),
-        ({"log_driver": Driver(name="json-file")}, ("", "")),
-        ({"log_driver": Driver(name="syslog")}, ("plugin", "has no log driver syslog")),
+        ({"log_driver": Driver(name="json-file:latest")}, ("", "")),
+        ({"log_driver": Driver(name="syslog")}, ("plugin", "has not the log driver syslog")),
         (
             {"placement": Placement(constraints=("node.labels.disk == ssd",))},
             ("constraint", "node.labels.disk==ssd (has hdd)"),
@@ -124,6 +124,7 @@ def test_the_first_filter_that_turns_a_task_away(world: World, wanted: Any, said
         resources=ROOMY,
         platform=Platform(os="linux", architecture="x86_64"),
         plugins=(Plugin(type="Log", name="json-file"),),
+        features=(ORCHESTRATION,),
     )
     there = asking("there", node="w1", state=TaskState.RUNNING, resources=reserving(nano_cpus=10**9))
     assert verdict(node, (there,), asking(slot=2, **wanted)) == said
