@@ -50,6 +50,7 @@ OPERATOR: Final = Caller(identity=Identity(node_id="m1", role=Role.MANAGER, swar
 ZONES: Final = ("a", "b", "")
 MIB: Final = 1 << 20
 NODE_MEMORY: Final = 64 * MIB
+CONSTRAINTS: Final = ((), (), ("node.labels.zone==a",), ("node.labels.zone!=b",))
 PROGRAMS: Final = ("good", "good", "good", "bad", "late", "exit")
 SOUND: Final = "good-0"
 TRIES_MAX: Final = 20
@@ -126,7 +127,7 @@ class Users:
         if service.previous_spec is not None and rng.random() < 0.1:
             await self._roll_back(service)
             return
-        match rng.randrange(6):
+        match rng.randrange(7):
             case 0 if isinstance(spec.mode, Replicated):
                 spec = replace(spec, mode=Replicated(replicas=rng.randint(0, 6)))
             case 1:
@@ -135,6 +136,9 @@ class Users:
                 spec = replace(spec, update=self._update_config(), rollback=self._update_config())
             case 3:
                 spec = replace(spec, task=replace(spec.task, resources=self._resources()))
+            case 4:
+                placement = Placement(constraints=rng.choice(CONSTRAINTS))
+                spec = replace(spec, task=replace(spec.task, placement=placement))
             case _:
                 spec = replace(spec, task=replace(spec.task, container=ContainerSpec(image=self._image())))
         await self.ask(SERVICE_UPDATE, UpdateService(id=service.id, spec=spec))
@@ -159,7 +163,7 @@ class Users:
             container=ContainerSpec(image=self._image()),
             restart=restart,
             resources=self._resources(),
-            placement=Placement(),
+            placement=Placement(constraints=rng.choice(CONSTRAINTS)),
         )
         spec = ServiceSpec(name=f"s{rng.randrange(100)}", task=task, mode=self._mode())
         return spec if is_job(spec) else replace(spec, update=self._update_config(), rollback=self._update_config())
@@ -205,6 +209,8 @@ class Users:
             restart=RestartPolicy(),
             force_update=spec.task.force_update + 1,
         )
+        if isinstance(spec.mode, Replicated | ReplicatedJob):  # there may be no such node
+            task = replace(task, placement=Placement())
         spec = replace(spec, task=task)
         if not is_job(spec):
             update = replace(spec.update, failure_action=FailureAction.PAUSE, progress_timeout_s=0.0)

@@ -10,6 +10,7 @@ import trio.testing
 from msgspec.structs import replace
 
 from swarmd.manager.loops import EnforcerLoop, LostNodesLoop
+from swarmd.manager.loops.enforcer import ON_ITS_WAY_S
 from swarmd.model import (
     ContainerSpec,
     Node,
@@ -27,7 +28,7 @@ from swarmd.model import (
 from swarmd.orchestrator.lost_nodes import ORPHANED_AFTER_S
 from swarmd.state.command import Table
 from swarmd.state.watch import Event
-from tests.unit.manager.local_store import LocalStore
+from tests.unit.manager.local_store import EPOCH, LocalStore
 
 S = TaskState
 
@@ -79,6 +80,37 @@ async def test_a_new_leader_looks_at_every_node(autojump_clock: trio.testing.Moc
         await trio.sleep(1)
         assert state_of(store) is S.REJECTED
         nursery.cancel_scope.cancel()
+
+
+async def test_a_task_that_was_on_its_way_while_the_label_was_taken_away_is_turned_out(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = LocalStore()
+    service, task = bound_objects()
+    waiting = replace(task, node_id="", status=TaskStatus(state=S.PENDING))
+    node = make_node()
+    await write(store, replace(node, spec=replace(node.spec, labels={"disk": "ssd"})), service, waiting)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(EnforcerLoop(store, now=store.now, rng=random.Random(1)).run)
+        await trio.sleep(1)
+        decided = TaskStatus(state=S.ASSIGNED, at=store.now())
+        await trio.sleep(0.1)
+        await write(store, node, update=True)
+        await trio.sleep(1)
+        await store.update(lambda tx: tx.assign("t", "n1", decided), actor="test")
+        await trio.sleep(1)
+        assert state_of(store) is S.REJECTED
+        nursery.cancel_scope.cancel()
+
+
+def test_an_assignment_to_a_node_that_stayed_as_it_was_is_no_reason_to_look() -> None:
+    store = LocalStore()
+    store.create(make_node())
+    loop = EnforcerLoop(store, now=lambda: 0.0, rng=random.Random(1))
+    _, task = bound_objects()
+    assigned = replace(task, status=TaskStatus(state=S.ASSIGNED, at=EPOCH + ON_ITS_WAY_S + 1))
+    waiting = replace(task, node_id="", status=TaskStatus(state=S.PENDING))
+    assert list(loop.keys_of(Event(table=Table.TASK, old=waiting, new=assigned, index=1))) == []
 
 
 def test_what_a_heartbeat_changes_is_no_reason_to_look() -> None:
