@@ -23,6 +23,14 @@ def _scheduler(*names: str) -> tuple[str, ...]:
     return _of(f"{_UNIT}/scheduler/test_scheduler.py", *names)
 
 
+def _tree(*names: str) -> tuple[str, ...]:
+    return _of(f"{_UNIT}/scheduler/test_tree.py", *names)
+
+
+def _filters(*names: str) -> tuple[str, ...]:
+    return _of(f"{_UNIT}/scheduler/test_filters.py", *names)
+
+
 def _loops(*names: str) -> tuple[str, ...]:
     return _of(f"{_UNIT}/manager/loops/test_task_loops.py", *names)
 
@@ -36,6 +44,50 @@ def _all(*groups: Iterable[str]) -> tuple[str, ...]:
 
 
 SCENARIOS: Final[dict[int, tuple[str, ...]]] = {
+    # -- scheduler
+    1: _scheduler(
+        "new_tasks_go_to_the_empty_nodes_first", "a_task_wanted_down_no_longer_counts_but_still_takes_its_room"
+    ),
+    2: _all(
+        _scheduler("a_removed_node_gets_nothing", "unavailable_nodes_get_nothing_and_the_task_says_why"),
+        _loops("what_is_gone_is_neither_placed_nor_placed_on"),
+    ),
+    3: _scheduler("a_node_that_appears_or_comes_back_gets_what_waits"),
+    4: _scheduler("a_service_is_spread_evenly_and_then_by_all_tasks"),
+    5: _scheduler("the_services_own_spread_comes_before_the_nodes_load"),
+    6: _tree("a_zone_of_one_node_gets_as_much_as_a_zone_of_four"),
+    7: _tree("what_a_full_zone_cannot_take_goes_to_the_other_and_is_spread_over_its_racks"),
+    8: _tree("an_uneven_lower_level_takes_no_more_than_its_share"),
+    9: _tree("nodes_without_the_label_are_a_branch_of_their_own_and_nodes_that_take_nothing_count"),
+    10: _all(
+        _loops("an_unplaceable_task_says_why_and_goes_on_when_it_can"),
+        _scheduler("a_node_that_appears_or_comes_back_gets_what_waits"),
+    ),
+    11: _scheduler("the_explanation_names_each_filter_most_nodes_first", "the_explanation_tells_cpu_from_memory"),
+    12: _scheduler(
+        "five_recent_failures_put_a_node_last_for_that_service_and_version",
+        "four_failures_or_old_ones_do_not",
+        "of_failing_nodes_the_least_failing_comes_first",
+    ),
+    13: _scheduler("reservations_are_accounted_for_exactly"),
+    14: _scheduler("the_end_of_a_task_lets_a_waiting_one_in", "dead_and_unwanted_tasks_do_not_count_at_the_start"),
+    15: _all(
+        _of(f"{_UNIT}/model/test_platforms.py", "what_runs_where"),
+        _filters("platforms_with_their_second_names_and_empty_parts"),
+    ),
+    16: _scheduler("a_task_given_up_while_its_assignment_is_on_the_way_gives_its_room_back"),
+    17: _of(
+        f"{_UNIT}/scheduler/test_explain.py",
+        "tasks_bound_to_a_node_come_before_the_others_and_influence_their_balance",
+    ),
+    18: _scheduler("dead_and_unwanted_tasks_do_not_count_at_the_start"),
+    19: _all(
+        _scheduler("max_replicas_limits_a_node", "max_replicas_holds_within_one_group"),
+        _orchestrator("history", "what_may_be_deleted"),
+    ),
+    20: _filters("log_drivers", "a_task_with_its_own_log_driver_goes_where_that_is"),
+    21: _filters("host_ports_are_taken_per_protocol_and_node", "a_group_with_host_ports_gets_one_task_a_node"),
+    22: _filters("max_replicas_with_constraints_opens_with_a_third_node"),
     # -- constraints and generic resources
     26: _constraints("what_is_no_constraint", "what_is_one"),
     27: _constraints("values_are_compared_as_whole_texts_whatever_the_case"),
@@ -181,6 +233,7 @@ SCENARIOS: Final[dict[int, tuple[str, ...]]] = {
         "a_new_reign_gives_nothing_that_is_in_use_whatever_comes_first",
         "what_two_objects_claim_is_found_and_the_second_must_change",
     ),
+    # Of 77 to 79 the pure part: the leader's loop gives no addresses until tasks are connected to networks.
     78: _of(
         f"{_UNIT}/allocator/test_books.py",
         "a_node_has_an_address_where_its_tasks_are_and_nowhere_else",
