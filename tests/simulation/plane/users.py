@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from swarmd.errors import SwarmError
 from swarmd.manager.control_api.access import Access
+from swarmd.manager.control_api.rebalance import RebalanceHandlers
 from swarmd.manager.control_api.services import ServiceHandlers
 from swarmd.model import (
     Availability,
@@ -35,12 +36,20 @@ from swarmd.model import (
     UpdateConfig,
     UpdateOrder,
 )
-from swarmd.orchestrator.revision import is_job, manual_rollback
+from swarmd.orchestrator.revision import is_job
 from swarmd.state.transaction import Transaction
 from swarmd.wire.control import CreateService, RemoveObject, UpdateService
 from swarmd.wire.frames import Headers
 from swarmd.wire.identity import Caller, Identity
-from swarmd.wire.methods import SERVICE_CREATE, SERVICE_REMOVE, SERVICE_UPDATE, Method
+from swarmd.wire.methods import (
+    SERVICE_CREATE,
+    SERVICE_REBALANCE,
+    SERVICE_REMOVE,
+    SERVICE_ROLLBACK,
+    SERVICE_UPDATE,
+    Method,
+)
+from swarmd.wire.orchestration import RebalanceService, RollbackService
 from tests.simulation.plane.log import Log
 from tests.simulation.plane.weather import Weather
 
@@ -85,7 +94,8 @@ class Users:
             await trio.lowlevel.checkpoint()
 
         access = Access(store, linearize=linearize, recall=lambda _key, _actor: None)
-        handler = cast("Any", ServiceHandlers(access).handlers()[method])
+        handlers: dict[Any, Any] = {**ServiceHandlers(access).handlers(), **RebalanceHandlers(access).handlers()}
+        handler = handlers[method]
         spec = getattr(request, "spec", None)
         if spec is not None and UpdateOrder.START_FIRST in (spec.update.order, spec.rollback.order):
             self.starts_first.add(spec.name)
@@ -125,7 +135,10 @@ class Users:
     async def _change(self, service: Service) -> None:
         rng, spec = self._rng, service.spec
         if service.previous_spec is not None and rng.random() < 0.1:
-            await self._roll_back(service)
+            await self.ask(SERVICE_ROLLBACK, RollbackService(id=service.id))
+            return
+        if isinstance(spec.mode, Replicated) and rng.random() < 0.1:
+            await self.ask(SERVICE_REBALANCE, RebalanceService(id=service.id, max_moves=rng.randint(0, 2)))
             return
         match rng.randrange(7):
             case 0 if isinstance(spec.mode, Replicated):
@@ -142,14 +155,6 @@ class Users:
             case _:
                 spec = replace(spec, task=replace(spec.task, container=ContainerSpec(image=self._image())))
         await self.ask(SERVICE_UPDATE, UpdateService(id=service.id, spec=spec))
-
-    async def _roll_back(self, service: Service) -> None:
-        def roll_back(tx: Transaction) -> None:
-            found = tx.service(service.id)
-            if found is not None and found.previous_spec is not None:
-                tx.update(manual_rollback(found, tx.now))
-
-        await self.write(roll_back, "rollbacks")
 
     def _new_spec(self) -> ServiceSpec:
         rng = self._rng
