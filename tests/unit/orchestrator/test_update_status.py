@@ -26,6 +26,7 @@ from swarmd.model import (
     UpdateState,
     UpdateStatus,
 )
+from swarmd.orchestrator import reconcile_service
 from swarmd.orchestrator.revision import manual_rollback
 from tests.unit.orchestrator.world import World
 
@@ -370,8 +371,11 @@ def test_whatever_happens_statuses_follow_each_other_as_they_may_and_a_sound_spe
         elif what == "rollback" and world.service().previous_spec is not None:
             world.update(lambda tx: tx.update(manual_rollback(world.service(), world.now)))
         last = assert_legal(world, last)
-        world.reconcile()
-        last = assert_legal(world, last)
+        index = -1
+        while index != world.state.index:
+            index = world.state.index
+            world.update(lambda tx: reconcile_service(tx, "web"))
+            last = assert_legal(world, last)
         for slot in {task.slot for task in world.wanted()}:
             wanted = [task for task in world.wanted() if task.slot == slot]
             assert len(wanted) <= 1 + (config.order is UpdateOrder.START_FIRST)
