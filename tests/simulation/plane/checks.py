@@ -8,12 +8,14 @@ from typing import Final
 
 import trio
 
+from swarmd.allocator import is_settled
 from swarmd.model import (
     Availability,
     Global,
     GlobalJob,
     Node,
     NodeState,
+    PublishMode,
     Replicated,
     ReplicatedJob,
     Service,
@@ -25,6 +27,7 @@ from swarmd.orchestrator.facts import evicts, was_turned_out
 from swarmd.orchestrator.global_services import Standing, standing_of_node
 from swarmd.orchestrator.jobs import iteration_of, job_progress
 from swarmd.state.command import Table
+from swarmd.state.keys import port_key, ports_of
 from swarmd.state.store import State
 from swarmd.state.watch import Route, Subscription
 from tests.simulation.plane.machines import Machine
@@ -78,9 +81,24 @@ def _check_placement(state: State, task: Task) -> None:
     assert node.status.state is NodeState.READY, f"{task.id} was placed on {task.node_id}"
     assert node.spec.availability is Availability.ACTIVE, f"{task.id} was placed on a node that takes none"
     held = [other for other in state.tasks_of_node(node.id) if S.ASSIGNED <= other.status.state <= S.RUNNING]
+    taken = Counter(key for other in held for key in _host_ports(other))
+    assert not [key for key in _host_ports(task) if taken[key] > 1], f"{task.id} meets another at a port of {node.id}"
     memory = sum(other.spec.resources.reservations.memory_bytes for other in held)
     asked = task.spec.resources.reservations.memory_bytes
     assert not asked or memory <= node.description.resources.memory_bytes, f"{node.id} is overcommitted by {task.id}"
+
+
+def _host_ports(task: Task) -> tuple[str, ...]:
+    ports = task.endpoint.ports if task.endpoint is not None else ()
+    return tuple(port_key(port) for port in ports if port.publish_mode is PublishMode.HOST and port.published_port)
+
+
+def _check_ports(state: State) -> None:
+    """No two services have one port, and all have what they ask for."""
+    holders = Counter(key for service in state.services() for key in ports_of(service) if not key.startswith("host:"))
+    assert not [key for key, count in holders.items() if count > 1], holders
+    for service in state.services():
+        assert is_settled(service), f"{service.spec.name} lacks its ports"
 
 
 def check_programs(state: State, machines: dict[str, Machine], starts_first: Collection[str]) -> None:
@@ -105,6 +123,7 @@ def check_programs(state: State, machines: dict[str, Machine], starts_first: Col
 
 def check_converged(state: State, *, history: int) -> None:
     """Everything is as the specs say, and explained where it cannot be."""
+    _check_ports(state)
     slots: Counter[tuple[str, int | str]] = Counter()
     for task in state.tasks():
         slots[task.service_id, task.slot or task.node_id] += 1

@@ -17,12 +17,17 @@ from swarmd.manager.control_api.services import ServiceHandlers
 from swarmd.model import (
     Availability,
     ContainerSpec,
+    EndpointSpec,
     FailureAction,
     Global,
     GlobalJob,
     Mode,
     Node,
     Placement,
+    PlacementPreference,
+    PlacementStrategy,
+    PortConfig,
+    PublishMode,
     Replicated,
     ReplicatedJob,
     ResourceLimits,
@@ -150,7 +155,7 @@ class Users:
             case 3:
                 spec = replace(spec, task=replace(spec.task, resources=self._resources()))
             case 4:
-                placement = Placement(constraints=rng.choice(CONSTRAINTS))
+                placement = self._placement()
                 spec = replace(spec, task=replace(spec.task, placement=placement))
             case _:
                 spec = replace(spec, task=replace(spec.task, container=ContainerSpec(image=self._image())))
@@ -168,10 +173,28 @@ class Users:
             container=ContainerSpec(image=self._image()),
             restart=restart,
             resources=self._resources(),
-            placement=Placement(constraints=rng.choice(CONSTRAINTS)),
+            placement=self._placement(),
         )
-        spec = ServiceSpec(name=f"s{rng.randrange(100)}", task=task, mode=self._mode())
+        ports = self._ports()
+        spec = ServiceSpec(
+            name=f"s{rng.randrange(100)}", task=task, mode=self._mode(), endpoint=EndpointSpec(ports=ports)
+        )
         return spec if is_job(spec) else replace(spec, update=self._update_config(), rollback=self._update_config())
+
+    def _placement(self) -> Placement:
+        rng = self._rng
+        return Placement(
+            constraints=rng.choice(CONSTRAINTS),
+            preferences=(PlacementPreference(spread="node.labels.zone"),) if rng.random() < 0.3 else (),
+            max_replicas=rng.choice((0, 0, 2)),
+            strategy=PlacementStrategy.BINPACK if rng.random() < 0.2 else PlacementStrategy.SPREAD,
+        )
+
+    def _ports(self) -> tuple[PortConfig, ...]:
+        """Mostly none; some that the swarm numbers, one that several may ask for, one of the node."""
+        host = PortConfig(target_port=80, published_port=9000, publish_mode=PublishMode.HOST)
+        choices = (PortConfig(target_port=80), PortConfig(target_port=80, published_port=8080), host)
+        return tuple(self._rng.sample(choices, self._rng.choice((0, 0, 0, 1, 2))))
 
     def _mode(self) -> Mode:
         rng = self._rng
@@ -216,7 +239,8 @@ class Users:
         )
         if isinstance(spec.mode, Replicated | ReplicatedJob):  # there may be no such node
             task = replace(task, placement=Placement())
-        spec = replace(spec, task=task)
+        ingress = tuple(port for port in spec.endpoint.ports if port.publish_mode is PublishMode.INGRESS)
+        spec = replace(spec, task=task, endpoint=EndpointSpec(ports=ingress))
         if not is_job(spec):
             update = replace(spec.update, failure_action=FailureAction.PAUSE, progress_timeout_s=0.0)
             spec = replace(spec, update=update)
