@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from swarmd.model import Node
-from swarmd.model.constraints import Constraint, Operator, attribute_of, folded, matches
+from swarmd.model.constraints import NODE_LABEL, Constraint, Operator, attribute_of, folded, matches
 from swarmd.scheduler.masks import mask_of
 
 KEYS_MAX: Final = 128
@@ -56,11 +56,30 @@ class _Values:
             if value in self._masks:
                 self._masks[value] |= bit
 
+    def fill(self, key: str, nodes: Iterable[tuple[int, Node]]) -> int:
+        """Take in all nodes at the beginning; how many there were."""
+        label = key.removeprefix(NODE_LABEL)
+        if label != key:
+            found = [(number, node.spec.labels.get(label, "")) for number, node in nodes]
+        else:
+            found = [(number, value) for number, node in nodes if (value := attribute_of(node, key)) is not None]
+        for number, value in found:
+            kept = folded(value) if self.is_folded and value else value
+            self.by_number[number] = kept
+            if kept in self.numbers:
+                self.numbers[kept].add(number)
+            else:
+                self.numbers[kept] = {number}
+        return len(found)
+
     def mask(self, value: str, size: int) -> int:
         """The nodes with this value."""
+        numbers = self.numbers.get(value)
+        if numbers is None:
+            return 0
         mask = self._masks.get(value)
         if mask is None:
-            mask = mask_of(self.numbers.get(value, ()), size)
+            mask = mask_of(numbers, size)
             if len(self._masks) >= MASKS_MAX:
                 self._masks.clear()
             self._masks[value] = mask
@@ -73,6 +92,8 @@ class Attributes:
     def __init__(self) -> None:
         self._values: OrderedDict[tuple[str, bool], _Values] = OrderedDict()
         self._addresses: OrderedDict[Constraint, int] = OrderedDict()
+        self.visits = 0
+        """Nodes looked at so far for attributes that were not kept: a pass has to know what that costs."""
 
     def put(self, number: int, node: Node) -> None:
         """A node came or changed."""
@@ -117,8 +138,7 @@ class Attributes:
             self._values.move_to_end((key, is_folded))
             return values
         values = self._values[key, is_folded] = _Values(is_folded=is_folded)
-        for number, node in nodes:
-            values.put(number, attribute_of(node, key))
+        self.visits += values.fill(key, nodes)
         if len(self._values) > KEYS_MAX:
             self._values.popitem(last=False)
         return values
@@ -129,6 +149,7 @@ class Attributes:
             self._addresses.move_to_end(constraint)
             return mask
         mask = mask_of((number for number, node in nodes if matches(node, constraint)), everyone.bit_length())
+        self.visits += everyone.bit_count()
         self._addresses[constraint] = mask
         if len(self._addresses) > ADDRESSES_MAX:
             self._addresses.popitem(last=False)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from itertools import compress
 from typing import Final, NamedTuple
 
-from swarmd.scheduler.masks import numbers_of
 from swarmd.scheduler.node_info import NodeInfo
 from swarmd.scheduler.nodes import NodeTable
 from swarmd.scheduler.profile import Profile
@@ -92,13 +91,18 @@ def full_of(table: NodeTable, profile: Profile, service_id: str) -> int:
     return mask
 
 
+def border_of(table: NodeTable, profile: Profile) -> int:
+    """The nodes that only an exact test can judge: how much a try that fails costs."""
+    if not profile.is_reserving:
+        return 0
+    border = table.cpus.perhaps(profile.nano_cpus) if profile.nano_cpus else 0
+    return table.available & (border | (table.memory.perhaps(profile.memory_bytes) if profile.memory_bytes else 0))
+
+
 def _short(table: NodeTable, room: Room, mask: int, kind: str, need: int) -> int:
     border = mask & room.perhaps(need)
     short = mask & ~room.surely(need) & ~border
-    for number in numbers_of(border):
-        if table.free(kind, number) < need:
-            short |= 1 << number
-    return short
+    return short | table.short_of(kind, need, border) if border else short
 
 
 # -- the filters -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from swarmd.model import Availability, GenericResource, Membership, Node, NodeDescription, NodeState, Resources
 from swarmd.model.constraints import Constraint
@@ -24,6 +25,8 @@ _STATE_REASON = {NodeState.UNKNOWN: "unknown", NodeState.DOWN: "down", NodeState
 _AVAILABILITY_REASON = {Availability.PAUSE: "paused", Availability.DRAIN: "drained"}
 _NO_DESCRIPTION = NodeDescription()
 _NOTHING = Resources()
+
+TESTS_KEPT_MAX: Final = 256
 
 
 def unavailable_reason(node: Node) -> str:
@@ -67,7 +70,8 @@ class NodeTable:
         self.ports = HostPorts()
         self.services: dict[str, ServiceCounts] = {}
         self._largest: dict[tuple[str, int], int] = {}
-        """What `largest_free` found, until something is taken or given back."""
+        self._short: dict[tuple[str, int, int], int] = {}
+        """What `largest_free` and `short_of` found, until something is taken or given back."""
         for node in sorted(nodes, key=lambda n: (n.meta.created_at, n.id)):
             self.put(node)
 
@@ -154,6 +158,30 @@ class NodeTable:
             number = self._largest[key] = max(numbers_of(mask), key=lambda number: self.free(kind, number))
         return self.infos[number], self.free(kind, number)
 
+    def short_of(self, kind: str, need: int, mask: int) -> int:
+        """The nodes of `mask` that have less than `need` of a resource free, by an exact test of each."""
+        key = (kind, need, mask)
+        short = self._short.get(key)
+        if short is None:
+            infos, numbers = self.infos, numbers_of(mask)
+            match kind:
+                case "cpu":
+                    numbers = [number for number in numbers if infos[number].free_cpus < need]
+                case "memory":
+                    numbers = [number for number in numbers if infos[number].free_memory < need]
+                case _:
+                    numbers = [number for number in numbers if self.generic.free(number, kind) < need]
+            if len(self._short) >= TESTS_KEPT_MAX:
+                self._short.clear()
+            short = self._short[key] = mask_of(numbers, len(infos))
+        return short
+
+    def _forget_tests(self) -> None:
+        """Something is taken or given back."""
+        if self._largest or self._short:
+            self._largest.clear()
+            self._short.clear()
+
     def free(self, kind: str, number: int) -> int:
         """How much of a resource the node has free; negative if it is overcommitted."""
         if kind == "cpu":
@@ -175,7 +203,7 @@ class NodeTable:
         if profile.is_reserving:
             self._change_free(info, -profile.nano_cpus, -profile.memory_bytes)
         if generic:
-            self._largest.clear()
+            self._forget_tests()
             self.generic.take(info.number, generic)
         if profile.host_ports:
             self.ports.take(info.number, profile.host_ports, service_id)
@@ -196,7 +224,7 @@ class NodeTable:
         if profile.is_reserving:
             self._change_free(info, profile.nano_cpus, profile.memory_bytes)
         if generic:
-            self._largest.clear()
+            self._forget_tests()
             self.generic.give_back(info.number, generic)
         if profile.host_ports:
             self.ports.give_back(info.number, profile.host_ports, service_id)
@@ -266,6 +294,7 @@ class NodeTable:
             del self.reasons[reason]
 
     def _set_capacity(self, info: NodeInfo, old: Resources, new: Resources) -> None:
+        self._forget_tests()
         self.generic.describe(info.number, old.generic, new.generic)
         info.cpus, info.memory = new.nano_cpus, new.memory_bytes
         self._change_free(info, new.nano_cpus - old.nano_cpus, new.memory_bytes - old.memory_bytes)
@@ -277,7 +306,7 @@ class NodeTable:
         if memory:
             self.memory.change(info.number, info.free_memory, info.free_memory + memory)
             info.free_memory += memory
-        self._largest.clear()
+        self._forget_tests()
         share = info.share_after(0, 0)
         if share != info.share:
             move_bits(self.shares, 1 << info.number, info.share, share)

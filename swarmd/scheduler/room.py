@@ -1,17 +1,25 @@
-"""Which nodes have how much of one resource free, by powers of two.
+"""Which nodes have how much of one resource free, by eighths of powers of two ("octaves" below).
 
 Only nodes in the request's octave need an exact test: every higher one fits, every lower one does not. A node's bit
-moves only when its free amount crosses a power of two.
+moves only when its free amount crosses such a step.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from swarmd.scheduler.masks import move_bits
+
+_STEPS_BITS: Final = 3
+"""An octave is cut into 2^3 steps: an eighth of the exact tests, for a few masks more."""
 
 
 def octave(free: int) -> int:
-    """The octave of a free amount; an overcommitted node counts as having nothing."""
-    return free.bit_length() if free > 0 else 0
+    """The step of a free amount; it grows with the amount. An overcommitted node counts as having nothing."""
+    if free <= 0:
+        return 0
+    length = free.bit_length()
+    return (length << _STEPS_BITS) | ((free << _STEPS_BITS >> (length - 1)) & ((1 << _STEPS_BITS) - 1))
 
 
 class Room:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import Final
 
 import msgspec
 
 from swarmd.model import GenericResource, Node, PlacementFailure, Task, TaskState
 from swarmd.scheduler.explain import explain, failure_of
 from swarmd.scheduler.failures import FailureLog
+from swarmd.scheduler.filters import border_of
 from swarmd.scheduler.node_info import NodeInfo
 from swarmd.scheduler.nodes import NodeTable
 from swarmd.scheduler.profile import Profile, Profiles
 from swarmd.scheduler.spread import best_node, is_group
 from swarmd.scheduler.tree import choose
 from swarmd.scheduler.waiting import Group, GroupKey, WaitingTasks
+
+TESTS_PER_DECISION: Final = 64
+"""Exact tests that weigh as much as one decision: a try that fails takes one for each node in the request's octave."""
+VISITS_PER_DECISION: Final = 32
+"""Nodes looked at for an attribute that nobody asked for before, likewise."""
 
 
 class Placement(msgspec.Struct, frozen=True, gc=False):
@@ -130,6 +137,7 @@ class Scheduler:
         budget = limit
         while budget > 0 and (first := self._waiting.first()) is not None:
             key, group = first
+            visits = self._nodes.attributes.visits
             wanted = min(budget, len(group.tasks))
             got = self._place_group(key, group, wanted, now, placed)
             budget -= got
@@ -137,6 +145,7 @@ class Scheduler:
                 self._waiting.close(key)
             elif got < wanted:
                 budget -= self._explain_group(key, group, budget, unplaced)
+            budget -= (self._nodes.attributes.visits - visits) // VISITS_PER_DECISION
         return placed, unplaced
 
     def refused(self, task_id: str) -> None:
@@ -195,7 +204,7 @@ class Scheduler:
             self._waiting.postpone(key)
         else:
             self._waiting.park(key)
-        return max(1, len(told))
+        return max(1, len(told)) + border_of(self._nodes, profile).bit_count() // TESTS_PER_DECISION
 
     # -- bookkeeping -------------------------------------------------------------------------------------------------
     def _group_key(self, task: Task) -> GroupKey:

@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from swarmd.scheduler.filters import candidates, room_for
+from swarmd.scheduler.filters import candidates, filters_of, room_for
 from swarmd.scheduler.masks import lowest, mask_of, numbers_of
 from swarmd.scheduler.node_info import NodeInfo
 from swarmd.scheduler.nodes import NodeTable
@@ -20,6 +20,8 @@ from swarmd.scheduler.profile import Profile
 GROUP_MIN: Final = 8
 """Tasks from which a bucket queue pays; more on large clusters: see `is_group`."""
 _GROUP_NODES: Final = 512
+TRIES_MAX: Final = 32
+"""Nodes of a request's own octave that are tried one by one; then all that are left are judged at once."""
 
 Failing = Mapping[str, int]
 """Node id -> recent failures, of the nodes that have too many."""
@@ -95,7 +97,14 @@ def best_node(table: NodeTable, profile: Profile, service_id: str, failing: Fail
 
 
 def _first_with_room(table: NodeTable, profile: Profile, service_id: str, mask: int) -> NodeInfo | None:
+    tried = 0
     while mask:
+        if tried == TRIES_MAX:
+            for one in filters_of(profile):
+                mask = one.narrow_exactly(table, profile, service_id, mask)
+            if not mask:
+                return None
+        tried += 1
         info = table.infos[lowest(mask)]
         if not profile.is_limited or room_for(table, info, profile, service_id) > 0:
             return info

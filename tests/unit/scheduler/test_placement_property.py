@@ -46,6 +46,7 @@ from swarmd.scheduler import Placement as Decision
 from swarmd.scheduler import Scheduler
 from swarmd.scheduler.nodes import unavailable_reason
 from swarmd.scheduler.profile import host_ports
+from swarmd.scheduler.room import octave
 
 replace = msgspec.structs.replace
 
@@ -379,7 +380,7 @@ class History:
             assert bool(table.available & bit) is (not unavailable_reason(node))
             assert table.everyone & bit
             octaves = [key for key, mask in table.memory._masks.items() if mask & bit]
-            assert octaves == [max(0, info.free_memory).bit_length()]
+            assert octaves == [octave(info.free_memory)]
             for name in ("a", "b", "c"):
                 counts = table.services.get(name)
                 held = [] if counts is None else [c for c, mask in counts.by_count.items() if mask & bit]
@@ -404,7 +405,7 @@ class History:
             assert table.generic.free(number, kind) == free
             room = table.generic.rooms.get(kind)
             octaves = [key for key, mask in room._masks.items() if mask >> number & 1] if room is not None else []
-            assert octaves == ([max(0, free).bit_length()] if kind in described else [])
+            assert octaves == ([octave(free)] if kind in described else [])
         ports = {port for t in on_node for port in host_ports(t)}
         assert {port for port, mask in table.ports.taken.items() if mask >> number & 1} == ports
 

@@ -378,3 +378,39 @@ def test_ties_fall_to_the_node_that_joined_first() -> None:
     swarm.add(make_tasks(1))
     swarm.run()
     assert swarm.nodes_of("web") == ["b"]
+
+
+def test_a_pass_ends_early_where_each_try_has_to_look_at_every_node() -> None:
+    """Own label keys, and requests in every node's own octave: neither may hold the loop for a thousand tries."""
+    nodes = [make_node(f"n{i}", memory=1000) for i in range(640)]
+    for spec in (
+        lambda i: {"constraints": (f"node.labels.x{i}==1",)},
+        lambda i: {"memory": 1001 + i},
+    ):
+        swarm = Swarm(*nodes)
+        for i in range(20):
+            swarm.add(make_tasks(1, f"s{i}", **spec(i)))
+        tries = []
+        while swarm.scheduler.has_work:
+            tries.append(len(swarm.scheduler.place(NOW, limit=50)[1]))
+        assert max(tries) <= 5
+        assert sum(tries) == 20
+
+
+def test_many_full_nodes_of_one_octave_are_passed_over_at_once() -> None:
+    nodes = [make_node(f"n{i:03}", memory=1000 + (i == 99)) for i in range(100)]
+    swarm = Swarm(*nodes)
+    swarm.add(make_tasks(1, memory=1001))
+    swarm.run()
+    assert swarm.nodes_of("web") == ["n099"]
+
+
+def test_a_waiting_task_is_forgotten_with_its_service() -> None:
+    swarm = Swarm()
+    swarm.add(make_tasks(2))
+    swarm.run()
+    swarm.add([replace(task, desired_state=S.REMOVE) for task in make_tasks(1)])
+    swarm.remove("web.1")
+    swarm.scheduler.node_changed(make_node("n1"))
+    assert swarm.scheduler.waiting_count == 0
+    assert swarm.scheduler.place(NOW, limit=10) == ([], [])
