@@ -131,25 +131,6 @@ def test_the_next_leader_goes_on_with_an_update(swarm: Swarm, service: str) -> N
     assert not before & {process.task_id for process in swarm.processes(service)}
 
 
-def test_a_global_service_follows_a_new_node(swarm: Swarm, service: str) -> None:
-    create(swarm, service, "--mode", "global")
-    assert set(nodes_of(swarm, service).values()) == {1}
-    assert len(nodes_of(swarm, service)) == 4
-    extra = swarm.join("node-5", role="worker")
-    try:
-        wait_until(lambda: nodes_of(swarm, service)["node-5"] == 1, 30, "the new node has no task")
-        swarm.any_up().ctl("node", "drain", "node-5")
-        wait_until(lambda: "node-5" not in nodes_of(swarm, service), 30, "the drained node keeps its task")
-        swarm.any_up().ctl("node", "activate", "node-5")
-        wait_until(lambda: nodes_of(swarm, service)["node-5"] == 1, 30, "the node has no task again")
-    finally:
-        swarm.any_up().ctl("node", "drain", "node-5")
-        wait_until(lambda: "node-5" not in nodes_of(swarm, service), 30, "the drained node keeps its task")
-        swarm.any_up().ctl("node", "rm", extra.node_id, "--force")
-        extra.stop()
-        swarm.machines.remove(extra)
-
-
 def test_a_job_of_twenty_runs_five_at_a_time(swarm: Swarm, service: str) -> None:
     create(
         swarm,
