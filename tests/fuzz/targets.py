@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from swarmctl import values
+from swarmctl.flags.endpoint import parse_ports
 from swarmd.errors import FailedPrecondition, Invalid, SwarmError, Unavailable, Unimplemented
 from swarmd.executor.contract import TaskError
 from swarmd.executor.process.plan import decode_stop
 from swarmd.executor.process.plan import parse_signal as parse_task_signal
 from swarmd.manager.external_ca import read_answer
 from swarmd.manager.peer_address import host_of
+from swarmd.model import Node, NodeStatus
+from swarmd.model.constraints import matches, parse_constraint
+from swarmd.model.generic_resources import format_generic_resources, parse_generic_resources
 from swarmd.model.image import image_problem
 from swarmd.node.config import parse_endpoint
 from swarmd.node.unlocking import read_key_file
@@ -315,6 +319,9 @@ def _task_signal(text: str) -> None:
         parse_task_signal(text)
 
 
+A_NODE: Final = Node(id="n1", status=NodeStatus(addr="192.0.2.1"))
+
+
 def texts(data: bytes) -> None:
     """What people type, and what peers call themselves."""
     text = data.decode("utf-8", "surrogateescape")
@@ -337,12 +344,22 @@ def texts(data: bytes) -> None:
         lambda given: same_code(given, "aaaa-bbbb"),
         host_of,
         network_of,
+        parse_constraint,
+        lambda given: parse_generic_resources(given, field="--flag"),
+        lambda given: parse_ports(given, "--publish"),
     ):
         with contextlib.suppress(Invalid):
             read(text)
     with contextlib.suppress(Invalid):
         token = parse_token(text)
         assert text == f"SWMTKN-1-{token.digest}-{token.secret}"
+    with contextlib.suppress(Invalid):
+        constraint = parse_constraint(text)
+        assert parse_constraint(str(constraint)) == constraint
+        matches(A_NODE, constraint)
+    with contextlib.suppress(Invalid):
+        resources = parse_generic_resources(text, field="--flag")
+        assert parse_generic_resources(format_generic_resources(resources), field="--flag") == resources
     with contextlib.suppress(Invalid):
         assert show_unlock_key(parse_unlock_key(text)) == text
 
