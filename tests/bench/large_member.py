@@ -23,10 +23,14 @@ from msgspec.structs import replace
 from swarmd.__main__ import set_up_logging
 from swarmd.manager.parts import Parts
 from swarmd.model import (
+    Availability,
     ContainerSpec,
     NodeDescription,
     NodeSpec,
+    NodeState,
+    NodeStatus,
     Replicated,
+    Resources,
     Service,
     ServiceSpec,
     Task,
@@ -40,6 +44,7 @@ from swarmd.model import (
 )
 from swarmd.node.config import Config, parse_endpoint
 from swarmd.node.node import Node
+from swarmd.state.command import Table
 from swarmd.state.transaction import Transaction
 from tests.bench.member import a_task, write_for
 
@@ -77,6 +82,74 @@ async def fill(node: Node, *, nodes: int, services: int, tasks: int) -> Answer:
     if found != services * replicas:
         raise AssertionError(f"{found} tasks instead of {services * replicas}: something was not at rest")
     return {"tasks": found}
+
+
+async def place(node: Node, *, nodes: int, tasks: int, what: str) -> Answer:
+    """How long it takes until all of a service's tasks, or of as many that waited without one, are assigned; what the
+    loop's longest stall was meanwhile. Other tasks are removed before."""
+    store, rng = parts_of(node).store, random.Random(1)
+    await store.update(_slow_down, actor="bench")
+    await store.update(_pause_managers, actor="bench")
+    for start in range(0, nodes, BATCH):
+        await store.update(lambda tx, start=start: _places(tx, start, min(nodes, start + BATCH), False), actor="bench")  # type: ignore[misc]
+    for start in range(0, tasks if what == "waiting" else 0, BATCH):
+        await store.update(lambda tx, start=start: _waiting(tx, BATCH, rng), actor="bench")  # type: ignore[misc]
+    await trio.sleep(SETTLE_S)
+    probe, began = Probe(), trio.current_time()
+    async with probe.running():
+        for start in range(0, nodes, BATCH):
+            await store.update(
+                lambda tx, start=start: _places(tx, start, min(nodes, start + BATCH), True), actor="bench"
+            )  # type: ignore[misc]
+        if what == "service":
+            service = Service(id=new_id(rng), spec=service_spec(0, tasks), spec_version=1)
+            await store.update(lambda tx: tx.create(service), actor="bench")
+        while sum(1 for task in store.state.tasks() if task.status.state is TaskState.ASSIGNED) < tasks:  # noqa: ASYNC110
+            await trio.sleep(0.25)
+    took_s = trio.current_time() - began
+    for start in range(0, nodes, BATCH):
+        await store.update(lambda tx, start=start: _places(tx, start, min(nodes, start + BATCH), False), actor="bench")  # type: ignore[misc]
+    if what == "waiting":
+        ids = [task.id for task in store.state.tasks()]
+        for start in range(0, len(ids), BATCH):
+            await store.update(lambda tx, start=start: _remove(tx, ids[start : start + BATCH]), actor="bench")  # type: ignore[misc]
+    return {"took_s": took_s, "stall_ms": probe.answer()["stall_ms"]}
+
+
+def _pause_managers(tx: Transaction) -> None:
+    """Their agents would run what is placed there."""
+    for found in tx.nodes():
+        if not found.id.startswith("place"):
+            tx.update(replace(found, spec=replace(found.spec, availability=Availability.PAUSE)))
+
+
+def _places(tx: Transaction, first: int, end: int, takes_tasks: bool) -> None:
+    """Nodes with plenty of room, that take tasks or are paused."""
+    availability = Availability.ACTIVE if takes_tasks else Availability.PAUSE
+    for number in range(first, end):
+        id_ = f"place{number:020d}"
+        wanted = NodeObject(
+            id=id_,
+            spec=NodeSpec(availability=availability),
+            status=NodeStatus(state=NodeState.READY, confirmed=True),
+            description=NodeDescription(hostname=f"place-{number}", resources=Resources(memory_bytes=1 << 50)),
+        )
+        found = tx.node(id_)
+        if found is None:
+            tx.create(wanted)
+        elif found.spec != wanted.spec or found.status != wanted.status:
+            tx.update(replace(found, spec=wanted.spec, status=wanted.status))
+
+
+def _waiting(tx: Transaction, count: int, rng: random.Random) -> None:
+    spec = service_spec(0, 0).task
+    for _ in range(count):
+        tx.create(Task(id=new_id(rng), spec=spec, status=TaskStatus(state=TaskState.PENDING, at=1.0)))
+
+
+def _remove(tx: Transaction, ids: list[str]) -> None:
+    for id_ in ids:
+        tx.remove(Table.TASK, id_)
 
 
 def _slow_down(tx: Transaction) -> None:
@@ -261,6 +334,8 @@ async def obey_one(node: Node, command: dict[str, Any], heartbeats: Heartbeats) 
     match command.pop("do"):
         case "fill":
             return await fill(node, **command)
+        case "place":
+            return await place(node, **command)
         case "watch":
             return await measure(node, partial(trio.sleep, command["seconds"]), writers=command["writers"])
         case "snapshot":
