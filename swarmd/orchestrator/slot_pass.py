@@ -171,7 +171,7 @@ class SlotPass:
         if not is_up and (has_ended(current) or slot.key in self._failed):
             self._want(slot, current, TaskState.SHUTDOWN)
             return False
-        is_blocked = not current.node_id and _is_blocked_by_old(current)
+        is_blocked = not current.node_id and is_blocked_by_old(current)
         for task in old:
             if is_up or is_blocked or not self._is_sound(task):
                 self._want(slot, task, TaskState.SHUTDOWN)
@@ -277,7 +277,7 @@ class SlotPass:
         return verdict
 
 
-def _is_blocked_by_old(task: Task) -> bool:
+def is_blocked_by_old(task: Task) -> bool:
     """Whether the scheduler found no node for the new task, and the old one may be why."""
     unplaced = task.status.unplaced
     return unplaced is not None and any(verdict.filter in BLOCKED_BY_OLD for verdict in unplaced.verdicts)

@@ -15,6 +15,7 @@ from swarmd.model import Node, NodeState, Service, Task, TaskState
 from swarmd.orchestrator import reconcile
 from swarmd.orchestrator.facts import evicts, has_ended, nature_of
 from swarmd.orchestrator.global_services import is_global, reconcile_node, reconcile_slot
+from swarmd.orchestrator.slot_pass import is_blocked_by_old
 from swarmd.orchestrator.update import is_updating
 from swarmd.state.command import Table
 from swarmd.state.watch import Event, Route
@@ -134,6 +135,7 @@ def _matters(event: Event) -> bool:
         or old.node_id != new.node_id
         or has_ended(old) != has_ended(new)
         or old.status.state < TaskState.RUNNING <= new.status.state
+        or (new.status.unplaced is not old.status.unplaced and is_blocked_by_old(new))
     )
 
 

@@ -40,7 +40,10 @@ from swarmd.model import (
     TaskSpec,
     TaskState,
     TaskStatus,
+    UpdateConfig,
+    UpdateOrder,
 )
+from swarmd.orchestrator.revision import updated
 from swarmd.state.batch import CHANGES_MAX
 from swarmd.state.command import Advance, Assign, Require, Table
 from swarmd.state.features import ORCHESTRATION
@@ -188,6 +191,29 @@ async def test_losing_the_lead_ends_the_loop(
     with pytest.RaisesGroup(Unavailable, flatten_subgroups=True):
         async with running(store, loop):
             await trio.sleep(1)
+
+
+async def test_an_old_task_that_keeps_its_successor_out_is_stopped_as_soon_as_the_scheduler_says_so(
+    store: LocalStore, autojump_clock: trio.testing.MockClock
+) -> None:
+    store.create(Cluster(id="cluster", feature_level=(ORCHESTRATION,)))
+    store.create(make_node("n1"))
+    web = make_service("web")
+    task = replace(web.spec.task, placement=Placement(max_replicas=1))
+    update = UpdateConfig(order=UpdateOrder.START_FIRST, monitor_s=1.0)
+    store.create(replace(web, spec=replace(web.spec, task=task, update=update)))
+    async with running(store, *ALL):
+        await trio.sleep(1)
+        (old,) = tasks(store)
+        store.write(lambda tx: tx.report("n1", old.id, TaskStatus(state=S.RUNNING)))
+        service = store.state.service("web")
+        assert service is not None
+        changed = replace(service.spec, task=replace(service.spec.task, container=ContainerSpec(image="b")))
+        store.write(lambda tx: tx.update(updated(service, changed, store.now())))
+        await trio.sleep(1)
+        first, second = sorted(tasks(store), key=lambda task: task.meta.created_at)
+        assert (first.desired_state, second.desired_state) == (S.SHUTDOWN, S.RUNNING)
+        assert (second.node_id, second.status.state) == ("n1", S.ASSIGNED), "what is wanted down counts no more"
 
 
 # -- allocator -------------------------------------------------------------------------------------------
