@@ -332,7 +332,9 @@ def test_a_manager_whose_syncs_fail_stays_away_and_comes_back_by_itself(with_loo
     )
     for name in ("meanwhile-1", "meanwhile-2"):
         assert create(door, name).returncode == 0
-    assert "while its disk refuses" in machine.ctl("service", "ls", check=False).stderr
+    # Not at once: it gives its reserve up to come back, and serves until the next write fails.
+    refuses = "while its disk refuses"
+    wait_until(lambda: refuses in machine.ctl("service", "ls", check=False).stderr, 20, "it serves", machine.tail)
     process = machine.process
     disk.mend()
     wait_until(lambda: is_well(machine, door), 40, "it does not come back", machine.tail)

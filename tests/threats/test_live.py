@@ -132,6 +132,9 @@ def forget(target: Target, *node_ids: str) -> None:
         target.machines[0].ctl("node", "rm", "--force", node_id)
 
 
+AUDITED_S_MAX = 20.0
+
+
 async def audited(target: Target, word: str) -> bool:
     """Whether some manager's audit has a record that says so."""
     for port in target.ports:
@@ -1012,9 +1015,11 @@ def test_threat_01_is_audited(target: Target) -> None:
 
     async def main() -> bool:
         _, csr = new_key_and_csr()
-        for port in target.ports:
-            await issue_refusal(target, {"csr": csr, "token": wrong}, source="127.1.0.101", port=port)
-        return await audited(target, "127.1.0.101") and not await audited(target, wrong)
+        with trio.fail_after(AUDITED_S_MAX):
+            while not await audited(target, "127.1.0.101"):  # left out if others were refused too often this second
+                await issue_refusal(target, {"csr": csr, "token": wrong}, source="127.1.0.101", port=target.ports[0])
+                await trio.sleep(0.3)
+        return not await audited(target, wrong)
 
     assert in_trio(main)
 
