@@ -149,7 +149,7 @@ class Machine:
                 nursery.start_soon(self._live, local)
             elif local.desired != task.desired_state:
                 local.wanted(task)
-        for id in self.tasks.keys() - seen:
+        for id in [id for id in self.tasks if id not in seen]:
             local = self.tasks[id]
             if local.state.is_terminal:
                 del self.tasks[id]
