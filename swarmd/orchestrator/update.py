@@ -31,9 +31,7 @@ from swarmd.orchestrator.slots import Slot, slots_of
 
 RUNNING: Final = frozenset({UpdateState.UPDATING, UpdateState.ROLLBACK_STARTED})
 PAUSED: Final = frozenset({UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED})
-ROLLING_BACK: Final = frozenset(
-    {UpdateState.ROLLBACK_STARTED, UpdateState.ROLLBACK_PAUSED, UpdateState.ROLLBACK_COMPLETED}
-)
+ROLLING_BACK: Final = frozenset({UpdateState.ROLLBACK_STARTED, UpdateState.ROLLBACK_PAUSED})
 
 
 class UpdateProgress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -67,7 +65,7 @@ def is_updating(service: Service) -> bool:
 
 
 def config_of(service: Service) -> UpdateConfig:
-    """The settings that hold now: those of the rollback from its start on."""
+    """The settings that hold now: those of a rollback from its start until it is over."""
     status = service.update_status
     is_rollback = status is not None and status.state in ROLLING_BACK
     return service.spec.rollback if is_rollback else service.spec.update

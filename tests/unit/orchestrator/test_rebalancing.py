@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from swarmd.model import ContainerSpec, Rebalancing, TaskState, UpdateConfig, UpdateOrder
+from swarmd.model import ContainerSpec, Rebalancing, TaskState, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus
 from tests.unit.orchestrator.world import World
 
 S = TaskState
@@ -50,6 +50,16 @@ def test_start_first_leaves_no_gap() -> None:
     world.settle()
     assert len(world.wanted()) == 4
     assert world.service().rebalancing is None
+
+
+def test_after_a_rollback_that_is_over_the_update_settings_hold_again() -> None:
+    world = swarm(parallelism=1)
+    spec = replace(world.service().spec, rollback=UpdateConfig(parallelism=0))
+    done = UpdateStatus(state=UpdateState.ROLLBACK_COMPLETED, started_at=1.0, completed_at=2.0)
+    world.update(lambda tx: tx.update(replace(world.service(), spec=spec, update_status=done)))
+    before = {task.id for task in world.running()}
+    world.reconcile()
+    assert len([task for task in world.wanted() if task.id not in before]) == 1
 
 
 def test_an_update_has_the_right_of_way() -> None:
