@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from swarmd.manager.control_api.usage import Usage, holds_resources, usage_of
-from swarmd.model import Node, Resources, Task, TaskState
+from swarmd.manager.control_api.usage import Usage, holds_resources, left_of, usage_of
+from swarmd.model import GenericResource, Node, Resources, Task, TaskState
 from swarmd.model.constraints import attribute_of, matches
 from swarmd.model.platforms import runs
 from swarmd.scheduler.nodes import unavailable_reason
@@ -60,14 +60,17 @@ def _resources(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, st
 
 
 def _lacking_generic(has: Resources, usage: Usage, task: Task) -> list[str]:
-    totals = {resource.kind: len(resource.names) or resource.amount for resource in has.generic}
+    kinds = {resource.kind: (_count(resource), _count(left_of(resource, usage))) for resource in has.generic}
     lacking = []
     for resource in task.spec.resources.reservations.generic:
-        total = totals.get(resource.kind, 0)
-        free = max(0, total - usage.generic.get(resource.kind, 0))
+        total, free = kinds.get(resource.kind, (0, 0))
         if resource.amount > free:
             lacking.append(f"{resource.kind}: needs {resource.amount}, {free} of {total} free")
     return lacking
+
+
+def _count(resource: GenericResource) -> int:
+    return len(resource.names) or resource.amount
 
 
 def _plugins(node: Node, tasks: tuple[Task, ...], task: Task) -> tuple[str, str] | None:

@@ -11,7 +11,7 @@ from swarmd.state.store import State
 
 
 class Usage:
-    """What the tasks on one node take together. `generic` is by kind; members of sets also by name."""
+    """What the tasks on one node take together. `generic` are amounts by kind, `names` members of sets."""
 
     __slots__ = ("generic", "memory_bytes", "names", "nano_cpus", "tasks")
 
@@ -31,10 +31,10 @@ class Usage:
         self.nano_cpus += reservations.nano_cpus
         self.memory_bytes += reservations.memory_bytes
         for resource in task.assigned_generic_resources:
-            amount = len(resource.names) or resource.amount
-            self.generic[resource.kind] = self.generic.get(resource.kind, 0) + amount
             if resource.names:
                 self.names.setdefault(resource.kind, []).extend(resource.names)
+            else:
+                self.generic[resource.kind] = self.generic.get(resource.kind, 0) + resource.amount
 
 
 class NodeRoom(msgspec.Struct, frozen=True, gc=False):
@@ -78,12 +78,12 @@ def room_of(node: Node, usage: Usage) -> NodeRoom:
         reserved=Resources(
             nano_cpus=usage.nano_cpus,
             memory_bytes=usage.memory_bytes,
-            generic=tuple([_taken(kind, usage) for kind in sorted(usage.generic) if usage.generic[kind]]),
+            generic=tuple([_taken(kind, usage) for kind in sorted({*usage.generic, *usage.names})]),
         ),
         allocatable=Resources(
             nano_cpus=max(0, has.nano_cpus - usage.nano_cpus),
             memory_bytes=max(0, has.memory_bytes - usage.memory_bytes),
-            generic=tuple([_left(resource, usage) for resource in has.generic]),
+            generic=tuple([left_of(resource, usage) for resource in has.generic]),
         ),
     )
 
@@ -93,7 +93,10 @@ def _taken(kind: str, usage: Usage) -> GenericResource:
     return GenericResource(kind=kind, names=names) if names else GenericResource(kind=kind, amount=usage.generic[kind])
 
 
-def _left(resource: GenericResource, usage: Usage) -> GenericResource:
+def left_of(resource: GenericResource, usage: Usage) -> GenericResource:
+    """What a node can still give out of a kind, as the scheduler reckons it: members that nobody holds, or the amount
+    less the amounts held. What is held of a kind that was of the other sort, or of members that are gone, is no loss.
+    """
     if resource.names:
         taken = frozenset(usage.names.get(resource.kind, ()))
         return GenericResource(kind=resource.kind, names=tuple([name for name in resource.names if name not in taken]))

@@ -147,3 +147,32 @@ def taken(node: Node, task: Task) -> tuple[GenericResource, ...]:
             names = one.names[: wanted.amount]
             return (GenericResource(kind="gpu", names=names) if names else replace(wanted, amount=1),)
     return ()
+
+
+def test_members_that_are_gone_take_nothing_of_those_that_are_there() -> None:
+    node = Node(
+        id="n1",
+        status=NodeStatus(state=NodeState.READY, confirmed=True),
+        description=NodeDescription(
+            hostname="n1",
+            resources=Resources(generic=(GenericResource(kind="gpu", names=("x", "y")),)),
+            features=(ORCHESTRATION,),
+        ),
+    )
+    wanted = ResourceLimits(generic=(GenericResource(kind="gpu", amount=1),))
+    spec = TaskSpec(container=ContainerSpec(image="x"), resources=ResourceRequirements(reservations=wanted))
+    running = TaskStatus(state=TaskState.RUNNING)
+    held = [
+        Task(
+            id=f"t{name}",
+            node_id="n1",
+            spec=spec,
+            status=running,
+            assigned_generic_resources=(GenericResource(kind="gpu", names=(name,)),),
+        )
+        for name in ("old1", "old2", "x")
+    ]
+    asking = Task(id="new", spec=spec)
+    assert verdict(node, tuple(held), asking) == ("", "")
+    held[0] = replace(held[0], assigned_generic_resources=(GenericResource(kind="gpu", names=("y",)),))
+    assert verdict(node, tuple(held), asking) == ("resources", "gpu: needs 1, 0 of 2 free")
